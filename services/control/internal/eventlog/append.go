@@ -1,0 +1,345 @@
+package eventlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	eventv1 "github.com/verdict-io/verdict/proto/gen/verdict/event/v1"
+	"github.com/verdict-io/verdict/services/internal/stream"
+	"github.com/verdict-io/verdict/services/policy"
+)
+
+// Request is a command to be decided and recorded.
+type Request struct {
+	Account string
+	Cause   policy.Cause
+	Command policy.Command
+}
+
+// Result is what became of one Request.
+type Result struct {
+	// Err is why the command was refused, nil when it was carried out. A refused command leaves nothing behind and does not
+	// hinder others of the same call.
+	Err error
+	// Events are what happened; none when everything was as it was asked to be.
+	Events []policy.Recorded
+	// Before and After are the states around the command. Both are nil when Replayed.
+	Before, After *policy.State
+	// Revision is the position of the state that holds the command.
+	Revision uint64
+	// Replayed is set when the client token had been used by the same request before; Events are those of then.
+	Replayed bool
+}
+
+// ErrTokenReused: the client token was used before, for another request.
+var ErrTokenReused = &policy.Error{
+	Kind: policy.ErrInvalid, Reason: "idempotent_parameter_mismatch", Field: "clientToken",
+	Message: "this clientToken was used before for another request: use a new one",
+}
+
+// lockKey is the advisory lock that is held from before a command is decided until its events are committed.
+const lockKey = 0x76657264696374 // "verdict"
+
+// Append carries the requests out, each decided on the state that the one before left, in one transaction. It returns as
+// many results as there are requests, or an error when none was carried out: ErrRefused, ErrUnavailable, ErrWentBack,
+// ErrCorrupt, the error of ctx; or ErrUnknown. Callers that wait at the same time share a transaction.
+func (l *Log) Append(ctx context.Context, requests ...Request) ([]Result, error) {
+	results := make([]Result, len(requests))
+	b := &batch{done: make(chan struct{})}
+	var index []int
+	for i, r := range requests {
+		if results[i].Err = r.Command.Check(); results[i].Err == nil {
+			b.requests, index = append(b.requests, r), append(index, i)
+		}
+	}
+	if len(index) == 0 {
+		return results, nil
+	}
+	if err := l.queue.run(ctx, b, l.carryOut); err != nil {
+		return nil, err
+	}
+	for i, at := range index {
+		results[at] = b.results[i]
+	}
+	return results, nil
+}
+
+// carryOut is one transaction for several callers, whose contexts must not end each other's work.
+func (l *Log) carryOut(batches []*batch) {
+	var requests []Request
+	for _, b := range batches {
+		requests = append(requests, b.requests...)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*l.cfg.AppendTimeout)
+	defer cancel()
+	results, err := l.appendAll(ctx, requests)
+	for _, b := range batches {
+		if b.err = err; err == nil {
+			b.results, results = results[:len(b.requests)], results[len(b.requests):]
+		}
+		close(b.done)
+	}
+}
+
+// appendAll tries again when transaction_timeout ended an attempt, most of which the lock's holder before may have used up:
+// nothing of it has happened.
+func (l *Log) appendAll(ctx context.Context, requests []Request) ([]Result, error) {
+	for {
+		t := &transaction{log: l}
+		err := t.run(ctx, requests)
+		switch {
+		case err == nil:
+			return t.results, nil
+		case errors.Is(err, ErrUnknown):
+			return nil, err
+		case ctx.Err() != nil:
+			return nil, fmt.Errorf("%w: another writer did not give the lock away in %v: %w", ErrUnavailable, 2*l.cfg.AppendTimeout, err)
+		case pgCode(err) != codeTransactionTimeout:
+			return nil, err
+		}
+	}
+}
+
+// codeTransactionTimeout is Postgres's transaction_timeout, which also ends the connection.
+const codeTransactionTimeout = "25P04"
+
+// transaction is one attempt to append.
+type transaction struct {
+	log     *Log
+	state   *policy.State
+	rows    []Row // to be inserted
+	results []Result
+}
+
+func (t *transaction) run(ctx context.Context, requests []Request) error {
+	l := t.log
+	if err := l.Refusal(); err != nil {
+		return err
+	}
+	conn, err := l.write.Acquire(ctx)
+	if err != nil {
+		return unavailable(err)
+	}
+	defer conn.Release()
+	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+	if err != nil {
+		return unavailable(err)
+	}
+	defer tx.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // after a commit it does nothing; before, the end of the connection undoes it too
+	if err := t.lock(ctx, tx); err != nil {
+		return err
+	}
+	if err := t.decideAll(ctx, tx, requests); err != nil {
+		return err
+	}
+	if len(t.rows) == 0 {
+		return nil
+	}
+	if err := t.insert(ctx, tx); err != nil {
+		return unavailable(err)
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return t.settle(ctx, err)
+	}
+	l.publish(t.state)
+	return nil
+}
+
+// lock takes the lock, and then brings the state to the head. The lock is a statement of its own: a statement that takes it
+// on the way works on a snapshot from before it had it.
+func (t *transaction) lock(ctx context.Context, tx pgx.Tx) error {
+	if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(lockKey)); err != nil {
+		return unavailable(err)
+	}
+	l := t.log
+	known := l.state.Load()
+	if known.Position > 0 {
+		// The known head itself must still be there: otherwise this log is another one by now.
+		var hash []byte
+		err := tx.QueryRow(ctx, "SELECT hash FROM verdict.events WHERE position = $1", known.Position).Scan(&hash)
+		if errors.Is(err, pgx.ErrNoRows) || (err == nil && policy.Hash(hash) != known.Hash) {
+			return fmt.Errorf("%w: position %d, which was seen committed, is gone or another", ErrWentBack, known.Position)
+		}
+		if err != nil {
+			return unavailable(err)
+		}
+	}
+	for {
+		page, err := readPage(ctx, tx, known.Position)
+		if err != nil {
+			return unavailable(err)
+		}
+		if known, err = l.fold(known, page); err != nil {
+			return err
+		}
+		l.publish(known)
+		if len(page) < pageSize {
+			t.state = known
+			return nil
+		}
+	}
+}
+
+// decideAll decides every request on the state that the one before left.
+func (t *transaction) decideAll(ctx context.Context, tx pgx.Tx, requests []Request) error {
+	for _, r := range requests {
+		result, err := t.replay(ctx, tx, r)
+		if err != nil {
+			return err
+		}
+		if result == nil {
+			if result, err = t.decide(r); err != nil {
+				return err
+			}
+		}
+		t.results = append(t.results, *result)
+	}
+	return nil
+}
+
+// decide carries one request out in memory. An error is ours, and ends the transaction; what the caller did wrong is in the
+// result.
+func (t *transaction) decide(r Request) (*Result, error) {
+	events, err := policy.Decide(t.state, r.Account, r.Command, t.log.cfg.Policy)
+	if err != nil {
+		return &Result{Err: err}, nil
+	}
+	result := &Result{Before: t.state}
+	state, rows := t.state, []Row(nil)
+	for i, event := range events {
+		next := state.Next(r.Account, event, t.log.cfg.Now().UnixMicro())
+		next.Commits, next.Cause = i == len(events)-1, r.Cause
+		id, err := uuid.NewV7()
+		if err != nil {
+			return nil, err
+		}
+		next.EventID = id.String()
+		sealed, err := stream.Seal(next, t.log.cfg.Signer)
+		if refused, ok := errors.AsType[*policy.Error](err); ok {
+			return &Result{Err: refused}, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		next.Hash = policy.Hash(sealed.GetHash())
+		if state, err = state.Apply(next); err != nil {
+			return nil, fmt.Errorf("decided what cannot be applied: %w", err)
+		}
+		result.Events, rows = append(result.Events, next), append(rows, newRow(next, sealed))
+	}
+	t.state, t.rows = state, append(t.rows, rows...)
+	result.After, result.Revision = state, state.Position
+	return result, nil
+}
+
+func newRow(r policy.Recorded, ev *eventv1.PolicyEvent) Row {
+	row := Row{
+		Position: r.Position, Commits: r.Commits, Account: r.Account, AccountPosition: r.AccountPosition,
+		Stream: r.Event.Ref().Stream(), StreamVersion: r.StreamVersion, Event: ev,
+	}
+	if r.Commits && r.Cause.ClientToken != "" {
+		row.ClientToken = &r.Cause.ClientToken
+	}
+	return row
+}
+
+// replay finds what a request with this client token did before; nil when it is new. Requests of this transaction count as
+// before.
+func (t *transaction) replay(ctx context.Context, tx pgx.Tx, r Request) (*Result, error) {
+	if r.Cause.ClientToken == "" {
+		return nil, nil
+	}
+	for _, earlier := range t.results {
+		if n := len(earlier.Events); n > 0 && earlier.Events[0].Account == r.Account && earlier.Events[0].Cause.ClientToken == r.Cause.ClientToken {
+			return replayed(earlier.Events, r), nil
+		}
+	}
+	rows, err := tx.Query(ctx, `SELECT `+columns+` FROM verdict.events e, (
+			SELECT position AS last, coalesce((SELECT max(b.position) FROM verdict.events b WHERE b.position < c.position AND b.commits), 0) AS before
+			FROM verdict.events c WHERE c.account = $1 AND c.client_token = $2) command
+		WHERE e.position > command.before AND e.position <= command.last ORDER BY e.position`, r.Account, r.Cause.ClientToken)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	found, err := pgx.CollectRows(rows, scanRow)
+	if err != nil || len(found) == 0 {
+		return nil, unavailable(err)
+	}
+	var events []policy.Recorded
+	for _, row := range found {
+		event, err := stream.Open(row.Event, t.log.cfg.Keys)
+		if err != nil {
+			return nil, fmt.Errorf("%w at position %d: %w", ErrCorrupt, row.Position, err)
+		}
+		events = append(events, event)
+	}
+	return replayed(events, r), nil
+}
+
+func replayed(events []policy.Recorded, r Request) *Result {
+	if events[0].Cause.RequestHash != r.Cause.RequestHash {
+		return &Result{Err: ErrTokenReused}
+	}
+	return &Result{Events: events, Revision: events[len(events)-1].Position, Replayed: true}
+}
+
+const insertRows = `INSERT INTO verdict.events (` + columns + `)
+	SELECT * FROM unnest($1::bigint[], $2::boolean[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::text[],
+		$8::bytea[], $9::bytea[], $10::text[], $11::bytea[])`
+
+func (t *transaction) insert(ctx context.Context, tx pgx.Tx) error {
+	var (
+		positions, accountPositions, versions []uint64
+		commits                               []bool
+		accounts, streams, keys               []string
+		tokens                                []*string
+		bodies, hashes, signatures            [][]byte
+	)
+	for _, r := range t.rows {
+		positions, commits, accounts = append(positions, r.Position), append(commits, r.Commits), append(accounts, r.Account)
+		accountPositions, streams = append(accountPositions, r.AccountPosition), append(streams, r.Stream)
+		versions, tokens = append(versions, r.StreamVersion), append(tokens, r.ClientToken)
+		bodies, hashes = append(bodies, r.Event.GetBody()), append(hashes, r.Event.GetHash())
+		keys, signatures = append(keys, r.Event.GetKeyId()), append(signatures, r.Event.GetSignature())
+	}
+	b := &pgx.Batch{}
+	b.Queue(insertRows, positions, commits, accounts, accountPositions, streams, versions, tokens, bodies, hashes, keys, signatures)
+	b.Queue("SELECT pg_notify($1, '')", channel)
+	return tx.SendBatch(ctx, b).Close()
+}
+
+// settle finds out whether a transaction whose commit failed is in the log. It takes the lock, which the old transaction
+// holds until it has ended one way or the other, and looks.
+func (t *transaction) settle(ctx context.Context, cause error) error {
+	if pgCode(cause) != "" && pgCode(cause) != codeTransactionTimeout && pgCode(cause) != "57P01" {
+		return unavailable(cause) // the server itself said that it did not commit
+	}
+	l := t.log
+	last := t.rows[len(t.rows)-1]
+	look := func() (bool, error) {
+		tx, err := l.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+		if err != nil {
+			return false, err
+		}
+		defer tx.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // it only read
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(lockKey)); err != nil {
+			return false, err
+		}
+		var there bool
+		err = tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM verdict.events WHERE position = $1 AND hash = $2)", last.Position, last.Event.GetHash()).Scan(&there)
+		return there, err
+	}
+	there, err := look()
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrUnknown, errors.Join(cause, err))
+	case there:
+		l.publish(t.state)
+		return nil
+	}
+	return fmt.Errorf("%w: the commit failed: %w", ErrUnavailable, cause)
+}

@@ -1,0 +1,357 @@
+// Package eventlog turns commands into events in Postgres: one log, append only, in which positions 1, 2, 3, … have no gap
+// and commit order is number order, however many control replicas append.
+//
+// It guarantees that a command is decided on the state at the head (it holds a lock from before it looks until it has
+// committed), that its events commit together or not at all, that each event is signed and carries the hash of the one
+// before, and that a state it hands out was folded from a chain whose last signature holds.
+package eventlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/verdict-io/verdict/services/internal/stream"
+	"github.com/verdict-io/verdict/services/policy"
+)
+
+var (
+	// ErrWentBack: the log lacks or contradicts what this process has seen committed: it was restored from an older copy.
+	ErrWentBack = errors.New("the log went back")
+	// ErrCorrupt: an event in the log is not what control wrote.
+	ErrCorrupt = errors.New("the log is corrupt")
+	// ErrRefused: writes are refused until an operator has decided (Refuse).
+	ErrRefused = errors.New("writes are refused")
+	// ErrUnavailable: Postgres did not answer in time. Nothing is committed.
+	ErrUnavailable = errors.New("the log is not available")
+	// ErrUnknown: Postgres went away during a commit, so nobody knows yet. Asking again with the same client token tells.
+	ErrUnknown = errors.New("whether this was committed is not known")
+)
+
+// Config is what a Log needs.
+type Config struct {
+	PostgresURL string
+	Signer      *stream.Signer
+	Keys        stream.Keyring // trusted to have signed what is in the log; the signer's own key among them
+	Policy      policy.Config
+	// AppendTimeout bounds a transaction that appends, on the server's side too. Default 5 s.
+	AppendTimeout time.Duration
+	// Pool is how many connections readers share. Default 8.
+	Pool   int32
+	Logger *slog.Logger
+	// Now is the clock. Default time.Now.
+	Now func() time.Time
+}
+
+// Log is the log. Its methods may be called from any number of goroutines.
+type Log struct {
+	cfg   Config
+	pool  *pgxpool.Pool // readers
+	write *pgxpool.Pool // one connection, so that writers that wait for the lock never take a reader's
+
+	state   atomic.Pointer[policy.State] // the newest state known to be committed; never goes back
+	mu      sync.Mutex                   // guards changed and the order of publications
+	changed chan struct{}                // closed and replaced at every publication
+	folding sync.Mutex                   // held while reading what is missing, so that it is read once
+
+	queue   queue
+	refusal atomic.Pointer[error]
+}
+
+// Open connects, checks that the database is migrated and that this role cannot rewrite the log, folds the whole log and,
+// when it is empty, begins it.
+func Open(ctx context.Context, cfg Config) (*Log, error) {
+	if cfg.AppendTimeout == 0 {
+		cfg.AppendTimeout = 5 * time.Second
+	}
+	if cfg.Pool == 0 {
+		cfg.Pool = 8
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	l := &Log{cfg: cfg, changed: make(chan struct{}), queue: newQueue()}
+	l.state.Store(policy.Empty())
+	if err := l.connect(ctx); err != nil {
+		return nil, err
+	}
+	if err := l.begin(ctx); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *Log) connect(ctx context.Context) error {
+	read, err := pgxpool.ParseConfig(l.cfg.PostgresURL)
+	if err != nil {
+		return fmt.Errorf("postgres url: %w", err)
+	}
+	read.MaxConns = l.cfg.Pool
+	read.ConnConfig.RuntimeParams["application_name"] = "verdict-control"
+	read.ConnConfig.RuntimeParams["statement_timeout"] = "30s"
+	read.ConnConfig.ConnectTimeout = l.cfg.AppendTimeout
+	write := read.Copy()
+	write.MaxConns = 1
+	write.ConnConfig.RuntimeParams["transaction_timeout"] = fmt.Sprintf("%dms", l.cfg.AppendTimeout.Milliseconds())
+	if l.pool, err = pgxpool.NewWithConfig(ctx, read); err != nil {
+		return err
+	}
+	l.write, err = pgxpool.NewWithConfig(ctx, write)
+	return err
+}
+
+// begin brings the state to the head, and begins the log when there is none.
+func (l *Log) begin(ctx context.Context) error {
+	if err := l.pool.Ping(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if err := l.CheckMigrated(ctx); err != nil {
+		return err
+	}
+	if err := l.checkRole(ctx); err != nil {
+		return err
+	}
+	s, err := l.State(ctx)
+	if err != nil || s.Position > 0 {
+		return err
+	}
+	id, err := uuid.NewRandom()
+	if err != nil {
+		return err
+	}
+	results, err := l.Append(ctx, Request{Account: policy.LogAccount, Cause: internalCause(), Command: policy.CreateLog{ID: id.String()}})
+	if err != nil || errors.Is(results[0].Err, policy.ErrExists) { // another replica was faster
+		return err
+	}
+	return results[0].Err
+}
+
+// internalCause is the cause of what the service does by itself.
+func internalCause() policy.Cause {
+	return policy.Cause{Actor: policy.Actor{Account: policy.LogAccount, ID: "verdict", Method: "internal"}}
+}
+
+// checkRole refuses a role that could rewrite the log: then append-only would be a habit, not a rule.
+func (l *Log) checkRole(ctx context.Context) error {
+	var user string
+	var mighty bool
+	err := l.pool.QueryRow(ctx, `SELECT current_user, (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+		OR pg_has_role((SELECT relowner FROM pg_class WHERE oid = 'verdict.events'::regclass), 'MEMBER')
+		OR has_table_privilege('verdict.events', 'UPDATE, DELETE, TRUNCATE')`).Scan(&user, &mighty)
+	if err != nil {
+		return err
+	}
+	if mighty {
+		return fmt.Errorf("control is connected as %q, which can rewrite the log: connect as %s, which `verdict migrate` makes", user, Role)
+	}
+	return nil
+}
+
+// Close closes the connections. Appends under way end with an error.
+func (l *Log) Close() {
+	for _, pool := range []*pgxpool.Pool{l.pool, l.write} {
+		if pool != nil {
+			pool.Close()
+		}
+	}
+}
+
+// Refuse makes every write fail with ErrRefused and this reason; nil allows them again.
+func (l *Log) Refuse(reason error) {
+	if reason == nil {
+		l.refusal.Store(nil)
+		return
+	}
+	l.refusal.Store(&reason)
+}
+
+// Refusal is why writes are refused, nil when they are not.
+func (l *Log) Refusal() error {
+	if reason := l.refusal.Load(); reason != nil {
+		return fmt.Errorf("%w: %w", ErrRefused, *reason)
+	}
+	return nil
+}
+
+// Known is the newest state that this process has seen, without asking the database.
+func (l *Log) Known() *policy.State { return l.state.Load() }
+
+// State is the state at the head of the log: not older than the call.
+func (l *Log) State(ctx context.Context) (*policy.State, error) {
+	known := l.state.Load()
+	head, err := l.head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := head.includes(known); err != nil {
+		return nil, err
+	}
+	if head.Position == known.Position {
+		return known, nil
+	}
+	return l.catchUp(ctx, head.Position)
+}
+
+// Head is the last position of the log, read from the database for this call. It folds nothing.
+func (l *Log) Head(ctx context.Context) (stream.Head, error) {
+	known := l.state.Load()
+	head, err := l.head(ctx)
+	if err != nil {
+		return stream.Head{}, err
+	}
+	if err := head.includes(known); err != nil {
+		return stream.Head{}, err
+	}
+	return stream.Head{LogID: l.state.Load().LogID, Position: head.Position, Hash: head.hash}, nil
+}
+
+type headRow struct {
+	Position uint64
+	hash     policy.Hash
+}
+
+// includes refuses a head that cannot come after what was seen before it was read.
+func (h headRow) includes(known *policy.State) error {
+	switch {
+	case h.Position < known.Position:
+		return fmt.Errorf("%w: it ends at position %d, and position %d was seen", ErrWentBack, h.Position, known.Position)
+	case h.Position == known.Position && h.hash != known.Hash:
+		return fmt.Errorf("%w: position %d is not what it was", ErrWentBack, h.Position)
+	}
+	return nil
+}
+
+func (l *Log) head(ctx context.Context) (headRow, error) {
+	var position uint64
+	var hash []byte
+	err := l.pool.QueryRow(ctx, "SELECT position, hash FROM verdict.events ORDER BY position DESC LIMIT 1").Scan(&position, &hash)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return headRow{}, nil
+	}
+	if err != nil {
+		return headRow{}, unavailable(err)
+	}
+	return headRow{Position: position, hash: policy.Hash(hash)}, nil
+}
+
+// catchUp folds what is missing up to at least the position upTo, which is committed.
+func (l *Log) catchUp(ctx context.Context, upTo uint64) (*policy.State, error) {
+	l.folding.Lock()
+	defer l.folding.Unlock()
+	s := l.state.Load()
+	for s.Position < upTo {
+		page, err := readPage(ctx, l.pool, s.Position)
+		if err != nil {
+			return nil, unavailable(err)
+		}
+		if s, err = l.fold(s, page); err != nil {
+			return nil, err
+		}
+		l.publish(s)
+	}
+	return l.state.Load(), nil
+}
+
+// publish makes s the newest known state, unless a newer one is there, or s is in the middle of a command.
+func (l *Log) publish(s *policy.State) {
+	if !s.Whole {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s.Position > l.state.Load().Position {
+		l.state.Store(s)
+		close(l.changed)
+		l.changed = make(chan struct{})
+	}
+}
+
+// Wait returns the newest known state once it is beyond position, or the error of ctx.
+func (l *Log) Wait(ctx context.Context, position uint64) (*policy.State, error) {
+	for {
+		l.mu.Lock()
+		s, changed := l.state.Load(), l.changed
+		l.mu.Unlock()
+		if s.Position > position {
+			return s, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+const channel = "verdict_events"
+
+// pollInterval is how long a lost notification can delay a replica.
+const pollInterval = time.Second
+
+// Run keeps the known state near the head until ctx ends: it is woken by NOTIFY and looks every second anyway. A
+// connection that breaks is made anew; Run returns only the error of ctx.
+func (l *Log) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if err := l.listen(ctx); err != nil && ctx.Err() == nil {
+			l.cfg.Logger.WarnContext(ctx, "listening for events", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pollInterval):
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// listen uses a connection of its own: a notification needs one that nobody else reads.
+func (l *Log) listen(ctx context.Context) error {
+	config := l.pool.Config().ConnConfig
+	delete(config.RuntimeParams, "statement_timeout")
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
+		return err
+	}
+	for {
+		if _, err := l.State(ctx); err != nil {
+			return err
+		}
+		wait, cancel := context.WithTimeout(ctx, pollInterval)
+		_, err := conn.WaitForNotification(wait)
+		cancel()
+		if err != nil && wait.Err() == nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func unavailable(err error) error {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
+// pgCode is the SQLSTATE of an error of the server, "" of any other.
+func pgCode(err error) string {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pg.Code
+	}
+	return ""
+}

@@ -1,0 +1,122 @@
+package eventlog
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/database"
+	"github.com/pressly/goose/v3/lock"
+)
+
+// Role is the database role that control connects as: it may read and append, and does not own the log.
+const Role = "verdict_control"
+
+const versionTable = "verdict.goose_db_version"
+
+//go:embed migrations/*.sql
+var embedded embed.FS
+
+// createRole: roles belong to the whole server, so it may be there already, or be made by somebody else meanwhile.
+const createRole = `DO $$ BEGIN
+	CREATE ROLE ` + Role + ` LOGIN;
+EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+END $$`
+
+// Migrate brings the database at ownerURL up to this version: the schema verdict, its tables, and the role that control
+// connects as. password, when not empty, becomes the role's. Several may run at once; code of the version before goes on
+// running. It returns the versions applied, none when the database was up to date.
+func Migrate(ctx context.Context, ownerURL, password string) ([]int64, error) {
+	config, err := pgx.ParseConfig(ownerURL)
+	if err != nil {
+		return nil, fmt.Errorf("owner url: %w", err)
+	}
+	db := stdlib.OpenDB(*config)
+	defer db.Close()
+	if err := prepare(ctx, db, password); err != nil {
+		return nil, err
+	}
+	provider, err := newProvider(db)
+	if err != nil {
+		return nil, err
+	}
+	results, err := provider.Up(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("migrate: %w", err)
+	}
+	var applied []int64
+	for _, r := range results {
+		applied = append(applied, r.Source.Version)
+	}
+	_, err = db.ExecContext(ctx, "GRANT SELECT ON "+versionTable+" TO "+Role)
+	return applied, err
+}
+
+func prepare(ctx context.Context, db *sql.DB, password string) error {
+	statements := []string{createRole}
+	if password != "" {
+		statements = append(statements, "ALTER ROLE "+Role+" PASSWORD '"+strings.ReplaceAll(password, "'", "''")+"'")
+	}
+	statements = append(statements, "CREATE SCHEMA IF NOT EXISTS verdict", "GRANT USAGE ON SCHEMA verdict TO "+Role)
+	for _, s := range statements {
+		if err := tolerant(ctx, db, s); err != nil {
+			return fmt.Errorf("migrate: %w", err)
+		}
+	}
+	return nil
+}
+
+// tolerant repeats a statement that failed because somebody else did the same at the same moment: Postgres reports that
+// as a unique violation or a concurrent update of its catalogue.
+func tolerant(ctx context.Context, db *sql.DB, statement string) error {
+	var err error
+	for range 5 {
+		_, err = db.ExecContext(ctx, statement)
+		if code := pgCode(err); code != "23505" && code != "XX000" {
+			return err
+		}
+	}
+	return err
+}
+
+func newProvider(db *sql.DB) (*goose.Provider, error) {
+	files, err := fs.Sub(embedded, "migrations")
+	if err != nil {
+		return nil, err
+	}
+	store, err := database.NewStore(goose.DialectPostgres, versionTable)
+	if err != nil {
+		return nil, err
+	}
+	locker, err := lock.NewPostgresSessionLocker()
+	if err != nil {
+		return nil, err
+	}
+	return goose.NewProvider("", db, files, goose.WithStore(store), goose.WithSessionLocker(locker))
+}
+
+// CheckMigrated is nil when the database has all migrations of this version; more is fine, since migrations only add.
+func (l *Log) CheckMigrated(ctx context.Context) error {
+	var version int64
+	err := l.pool.QueryRow(ctx, "SELECT coalesce(max(version_id), 0) FROM "+versionTable+" WHERE is_applied").Scan(&version)
+	if code := pgCode(err); code == "42P01" || code == "3F000" || code == "42501" {
+		return errors.New("the database has no tables yet: run `verdict migrate --owner-url …`")
+	}
+	if err != nil {
+		return err
+	}
+	if version < latest {
+		return fmt.Errorf("the database is at migration %d, this version needs %d: run `verdict migrate --owner-url …`", version, latest)
+	}
+	return nil
+}
+
+// latest is the newest migration of this version.
+const latest = 1

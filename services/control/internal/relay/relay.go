@@ -1,0 +1,301 @@
+// Package relay turns the log into a stream: the event of position p is message p of the stream VERDICT_POLICY.
+//
+// It guarantees order without gaps, at least once, whatever happens to NATS: each message is published with the sequence
+// that it must follow, which the server checks, so that two relays at once are harmless. The stream is a cache of the log's
+// tail: a stream that is gone, was purged, or holds what control did not sign, is made anew. What it never does is choose
+// between two histories: when the stream holds genuine events that the log lacks or contradicts, the log went back (a
+// restore). Then the relay stops, has the log refuse writes, and says why, until an operator has decided.
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/verdict-io/verdict/services/control/internal/eventlog"
+	"github.com/verdict-io/verdict/services/internal/stream"
+)
+
+// ErrStopped: the stream and the log tell different histories. Only an operator can say which is true.
+var ErrStopped = errors.New("the relay has stopped")
+
+// Config is what a Relay needs.
+type Config struct {
+	Log    *eventlog.Log
+	Conn   *nats.Conn
+	Keys   stream.Keyring
+	Signer *stream.Signer
+	// Keep is how many positions before the head a stream that is made anew begins. Default 100,000.
+	Keep uint64
+	// MaxBytes bounds the stream. Default 1 GiB.
+	MaxBytes int64
+	// Replicas of the stream. Default 1.
+	Replicas   int
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+	// Poll is how often the stream is looked at while nothing happens. Default 1 s.
+	Poll time.Duration
+}
+
+// window is how many messages are on their way at once.
+const window = 256
+
+// timeout bounds each question to NATS.
+const timeout = 2 * time.Second
+
+// Relay copies the log to the stream.
+type Relay struct {
+	cfg     Config
+	js      jetstream.JetStream
+	metrics metrics
+	lease   *eventlog.Lease // owned by Run
+	missing int             // looks in a row at which the stream's last message was not to be had; owned by Run
+
+	mu     sync.Mutex
+	status error // guarded by mu; nil while all is well
+}
+
+// New makes a relay, which does nothing yet.
+func New(cfg Config) (*Relay, error) {
+	if cfg.Keep == 0 {
+		cfg.Keep = 100_000
+	}
+	if cfg.MaxBytes == 0 {
+		cfg.MaxBytes = 1 << 30
+	}
+	if cfg.Replicas == 0 {
+		cfg.Replicas = 1
+	}
+	if cfg.Poll == 0 {
+		cfg.Poll = time.Second
+	}
+	js, err := jetstream.New(cfg.Conn, jetstream.WithPublishAsyncMaxPending(window), jetstream.WithPublishAsyncTimeout(timeout), jetstream.WithDefaultTimeout(timeout))
+	if err != nil {
+		return nil, err
+	}
+	return &Relay{cfg: cfg, js: js, metrics: newMetrics(cfg.Registerer), status: errors.New("the relay has not looked at the stream yet")}, nil
+}
+
+// Status is why the stream is not a copy of the log's tail right now, nil when it is, or when another replica sees to it.
+func (r *Relay) Status() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.status
+}
+
+// Run relays until ctx ends, whose error it returns. Every replica looks at the stream; the one with the lease writes.
+func (r *Relay) Run(ctx context.Context) error {
+	defer func() {
+		if r.lease != nil {
+			r.lease.Release(ctx)
+		}
+	}()
+	for ctx.Err() == nil {
+		err := r.round(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		r.report(ctx, err)
+		if err != nil {
+			pause(ctx, r.cfg.Poll)
+		}
+	}
+	return context.Cause(ctx)
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// report keeps the status, logs when it changes, and has the log refuse writes exactly while the histories differ.
+func (r *Relay) report(ctx context.Context, err error) {
+	r.mu.Lock()
+	before := r.status
+	r.status = err
+	r.mu.Unlock()
+	stopped := errors.Is(err, ErrStopped)
+	r.metrics.stopped.Set(map[bool]float64{true: 1}[stopped])
+	switch {
+	case stopped:
+		r.cfg.Log.Refuse(err)
+	case err == nil:
+		r.cfg.Log.Refuse(nil)
+	}
+	switch {
+	case err == nil && before != nil:
+		r.cfg.Logger.InfoContext(ctx, "relay is well")
+	case err != nil && (before == nil || before.Error() != err.Error()):
+		r.cfg.Logger.ErrorContext(ctx, "relay", slog.Any("error", err))
+	}
+}
+
+// Look looks at the stream once, and has the log refuse writes if it must. It is for the start: before the first write.
+func (r *Relay) Look(ctx context.Context) error {
+	_, err := r.look(ctx)
+	if errors.Is(err, errMissing) {
+		err = nil
+	}
+	r.report(ctx, err)
+	return err
+}
+
+// round looks at the stream, and then, for about the time of a poll, publishes what is committed.
+func (r *Relay) round(ctx context.Context) error {
+	last, err := r.look(ctx)
+	if err != nil && !errors.Is(err, errMissing) {
+		return err
+	}
+	if leads, lerr := r.leads(ctx); lerr != nil || !leads {
+		r.metrics.leads.Set(0)
+		pause(ctx, r.cfg.Poll)
+		return lerr
+	}
+	r.metrics.leads.Set(1)
+	if err != nil {
+		if last, err = r.create(ctx); err != nil {
+			return err
+		}
+	}
+	poll, cancel := context.WithTimeout(ctx, r.cfg.Poll)
+	defer cancel()
+	for {
+		s, err := r.cfg.Log.Wait(poll, last)
+		if err != nil {
+			return r.hint() // nothing happened for a while
+		}
+		if last, err = r.publish(ctx, last); err != nil {
+			return fmt.Errorf("publishing position %d: %w", last+1, err)
+		}
+		r.metrics.position.Set(float64(last))
+		r.metrics.behind.Set(float64(max(s.Position, last) - last))
+		if err := r.hint(); err != nil {
+			return err
+		}
+	}
+}
+
+// leads reports whether this replica has the lease, and tries to take it.
+func (r *Relay) leads(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if r.lease != nil {
+		if r.lease.Held(ctx) == nil {
+			return true, nil
+		}
+		r.lease.Release(ctx)
+		r.lease = nil
+	}
+	lease, err := r.cfg.Log.TryLease(ctx)
+	r.lease = lease
+	return lease != nil, err
+}
+
+// publish sends everything after position last, and returns the last position that the stream has confirmed. Whatever goes
+// wrong, the next look says where the stream stands.
+func (r *Relay) publish(ctx context.Context, last uint64) (uint64, error) {
+	pending := make([]pending, 0, window)
+	for row, err := range r.cfg.Log.Read(ctx, last) {
+		if err != nil {
+			return last, err
+		}
+		if len(pending) == window {
+			if last, err = settle(ctx, last, pending[:window/2]); err != nil {
+				return last, err
+			}
+			pending = append(pending[:0], pending[window/2:]...)
+		}
+		sent, err := r.send(row)
+		if err != nil {
+			return last, err
+		}
+		pending = append(pending, sent)
+	}
+	return settle(ctx, last, pending)
+}
+
+// pending is a message that the server has not confirmed yet.
+type pending struct {
+	position uint64
+	ack      jetstream.PubAckFuture
+}
+
+func (r *Relay) send(row eventlog.Row) (pending, error) {
+	data, err := proto.Marshal(row.Event)
+	if err != nil {
+		return pending{}, err
+	}
+	recorded, err := stream.Decode(row.Event)
+	if err != nil {
+		return pending{}, fmt.Errorf("%w at position %d: %w", eventlog.ErrCorrupt, row.Position, err)
+	}
+	msg := &nats.Msg{Subject: stream.Subject(recorded.Account, recorded.Event.Ref()), Data: data}
+	ack, err := r.js.PublishMsgAsync(msg, jetstream.WithExpectLastSequence(row.Position-1))
+	return pending{position: row.Position, ack: ack}, err
+}
+
+// settle waits for confirmations in their order.
+func settle(ctx context.Context, last uint64, sent []pending) (uint64, error) {
+	for _, p := range sent {
+		select {
+		case ack := <-p.ack.Ok():
+			if ack.Sequence != p.position {
+				return last, fmt.Errorf("position %d was stored as message %d", p.position, ack.Sequence)
+			}
+			last = p.position
+		case err := <-p.ack.Err():
+			return last, err
+		case <-ctx.Done():
+			return last, context.Cause(ctx)
+		}
+	}
+	return last, nil
+}
+
+// hint tells followers where the head is, so that they need not wait for their next question.
+func (r *Relay) hint() error {
+	s := r.cfg.Log.Known()
+	head, err := stream.SealHead(stream.Head{LogID: s.LogID, Position: s.Position, Hash: s.Hash}, nil, r.cfg.Signer)
+	if err != nil {
+		return err
+	}
+	data, err := proto.Marshal(head)
+	if err != nil {
+		return err
+	}
+	return r.cfg.Conn.Publish(stream.HeadSubject, data)
+}
+
+type metrics struct {
+	position, behind, stopped, leads prometheus.Gauge
+	rebuilds                         prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) metrics {
+	gauge := func(name, help string) prometheus.Gauge {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "verdict", Subsystem: "relay", Name: name, Help: help})
+		reg.MustRegister(g)
+		return g
+	}
+	m := metrics{
+		position: gauge("position", "Last position that the stream has confirmed to this replica."),
+		behind:   gauge("behind_events", "Committed events that the stream has not confirmed."),
+		stopped:  gauge("stopped", "1 while the stream and the log tell different histories and an operator must decide."),
+		leads:    gauge("leads", "1 while this replica writes to the stream."),
+		rebuilds: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: "verdict", Subsystem: "relay", Name: "rebuilds_total", Help: "Times that the stream was made anew.",
+		}),
+	}
+	reg.MustRegister(m.rebuilds)
+	return m
+}

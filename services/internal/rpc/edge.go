@@ -1,0 +1,184 @@
+// Package rpc turns HTTP requests into calls of handlers and errors of any kind into answers, the same way on every
+// service. It guarantees that a handler runs for a known caller, within a deadline, on a request of bounded size
+// whose JSON it understood completely; that an answer carries a request id; that only text written for the caller
+// leaves the process; and that every request is counted, and every failed one logged once.
+//
+// An Edge has two sides, and a service needs both: HandlerOptions for each Connect handler, and Handler around the mux
+// that holds them (and may hold REST handlers, which get all but the Connect parts).
+package rpc
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/verdict-io/verdict/services/internal/identity"
+)
+
+// The defaults of Config.
+const (
+	DefaultMaxBytes    = 4 << 20
+	DefaultMaxDepth    = 100
+	DefaultTimeout     = 30 * time.Second
+	DefaultMaxTimeout  = 5 * time.Minute
+	DefaultBodyTimeout = 30 * time.Second
+)
+
+// compressMinBytes is the size from which answers are compressed: below it gzip costs more time than it saves.
+const compressMinBytes = 4 << 10
+
+// Config is what an Edge is made of. Callers is required; every other zero value means a default.
+type Config struct {
+	// Callers recognises who calls.
+	Callers *identity.Authenticator
+	// Logger gets one line for each failed request; nothing is logged without it.
+	Logger *slog.Logger
+	// Registry gets the metrics; without it they are not to be seen.
+	Registry prometheus.Registerer
+	// Errors adds a service's own sentinels to the table of errors. The first that matches is taken.
+	Errors []Rule
+	// MaxBytes bounds a request message, compressed and not.
+	MaxBytes int
+	// MaxDepth bounds how deeply the messages and values of a JSON request may be nested.
+	MaxDepth int
+	// Timeout is the deadline of a unary call that brings none, MaxTimeout the longest that one may bring. Neither
+	// applies to streams, which end with their client or at Draining.
+	Timeout, MaxTimeout time.Duration
+	// BodyTimeout bounds the time in which a request's body must have arrived; it suits no client streams.
+	BodyTimeout time.Duration
+	// Draining, when closed, ends streams with the code unavailable.
+	Draining <-chan struct{}
+}
+
+// Edge is the outer face of a service. It is safe for concurrent use.
+type Edge struct {
+	cfg     Config
+	metrics *metrics
+	origin  *http.CrossOriginProtection
+	writer  *connect.ErrorWriter
+}
+
+// New is an Edge. It panics without Config.Callers, and when Config.Registry holds the metrics of another Edge.
+func New(cfg Config) *Edge {
+	if cfg.Callers == nil {
+		panic("rpc.Config.Callers is missing")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	setDefault(&cfg.MaxBytes, DefaultMaxBytes)
+	setDefault(&cfg.MaxDepth, DefaultMaxDepth)
+	setDefault(&cfg.Timeout, DefaultTimeout)
+	setDefault(&cfg.MaxTimeout, DefaultMaxTimeout)
+	setDefault(&cfg.BodyTimeout, DefaultBodyTimeout)
+	return &Edge{
+		cfg:     cfg,
+		metrics: newMetrics(cfg.Registry),
+		origin:  http.NewCrossOriginProtection(),
+		writer:  connect.NewErrorWriter(),
+	}
+}
+
+func setDefault[T int | time.Duration](field *T, def T) {
+	if *field <= 0 {
+		*field = def
+	}
+}
+
+// HandlerOptions are for the constructors of Connect handlers. Such a handler works only behind Handler.
+func (e *Edge) HandlerOptions() []connect.HandlerOption {
+	return []connect.HandlerOption{
+		connect.WithCodec(codec{name: codecJSON, maxDepth: e.cfg.MaxDepth}),
+		connect.WithCodec(codec{name: codecJSONUTF8, maxDepth: e.cfg.MaxDepth}),
+		connect.WithReadMaxBytes(e.cfg.MaxBytes),
+		boundedGzip(e.cfg.MaxBytes),
+		connect.WithCompressMinBytes(compressMinBytes),
+		connect.WithRequestGate(e.gate),
+		connect.WithInterceptors(interceptor{e}),
+	}
+}
+
+// bodySlack is by how much a body may exceed MaxBytes before the connection is given up rather than the request
+// read to its end: enough for the frames of the protocols, and for telling the size of what was slightly too large.
+const bodySlack = 64 << 10
+
+// Handler is what a service hands to its server: next for requests of known callers, refusals for the others.
+func (e *Edge) Handler(next http.Handler) http.Handler {
+	known := e.cfg.Callers.Middleware(noteCaller(next), func(w http.ResponseWriter, r *http.Request, err error) {
+		e.refuse(w, r, &Error{Code: connect.CodeUnauthenticated, Message: err.Error()})
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := &call{start: time.Now(), requestID: requestID(r.Header)}
+		w.Header()[headerRequestID] = []string{c.requestID}
+		e.metrics.inFlight.Inc()
+		defer e.metrics.inFlight.Dec()
+		answer := &answer{ResponseWriter: w, request: r}
+		if r.Body != nil && r.Body != http.NoBody {
+			r.Body = newBody(w, r.Body, int64(e.cfg.MaxBytes)+bodySlack, e.cfg.BodyTimeout)
+		}
+		r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
+		defer e.finish(r, answer, c)
+		if err := e.origin.Check(r); err != nil {
+			e.refuse(answer, r, &Error{
+				Code:    connect.CodePermissionDenied,
+				Message: "this service takes no requests from pages of other sites (" + err.Error() + ")",
+			})
+			return
+		}
+		known.ServeHTTP(answer, r)
+	})
+}
+
+// noteCaller keeps the caller for the log, which is written where the context that holds it is out of reach.
+func noteCaller(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c := callFrom(r.Context()); c != nil {
+			c.caller, _ = identity.FromContext(r.Context())
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// refuse answers with an error in the protocol of the request, or as Connect's JSON when it has none.
+func (e *Edge) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	_ = e.writer.Write(w, r, e.Refusal(r.Context(), err).connect()) // a client that is gone needs no answer
+}
+
+// finish runs when a request has been answered, or when its handler panicked.
+func (e *Edge) finish(r *http.Request, w *answer, c *call) {
+	v := recover()
+	if v != nil && v != http.ErrAbortHandler { //nolint:errorlint // net/http compares so too
+		err := e.recovered(r.Context(), v)
+		if w.status == 0 {
+			e.refuse(w, r, err)
+			v = nil
+		} else {
+			_ = e.Refusal(r.Context(), err)
+			v = http.ErrAbortHandler // half an answer must not look like a whole one
+		}
+	}
+	e.observe(r, c, c.outcome(w))
+	if v != nil {
+		panic(v)
+	}
+}
+
+// errNotWrapped is for developers: the service would otherwise run handlers for unknown callers.
+var errNotWrapped = errors.New("this handler is not behind rpc.Edge.Handler")
+
+// gate runs before a request is decoded. Connect decodes unary requests before interceptors see them, so this is
+// where the procedure of undecodable ones is learned.
+func (e *Edge) gate(ctx context.Context, spec connect.Spec, _ connect.Peer, _ http.Header) (context.Context, error) {
+	c := callFrom(ctx)
+	if _, known := identity.FromContext(ctx); c == nil || !known {
+		return nil, connect.NewError(connect.CodeInternal, errNotWrapped)
+	}
+	c.procedure = spec.Procedure
+	c.stream = spec.StreamType != connect.StreamTypeUnary
+	return nil, nil //nolint:nilnil // Connect's way to say: go on with the context there is
+}

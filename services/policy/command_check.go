@@ -1,0 +1,162 @@
+package policy
+
+import (
+	"slices"
+	"time"
+)
+
+// Check implements Command.
+func (c CreateLog) Check() error {
+	if c.ID == "" {
+		return Invalid("required", "logId", "a log needs an id")
+	}
+	return nil
+}
+
+// Check implements Command.
+func (c SetAccountSettings) Check() error { return c.Settings.check() }
+
+// Check implements Command.
+func (c CreateEngine) Check() error {
+	return first(
+		policyName.required("name", c.Name), checkID(KindEngine, c.ID, policyIDPattern),
+		description.optional("description", c.Definition.Description),
+		keyARN.optional("encryptionKeyArn", c.Definition.EncryptionKeyARN), checkTags(c.Tags))
+}
+
+// Check implements Command.
+func (c UpdateEngine) Check() error { return checkDescription(c.Description) }
+
+// Check implements Command.
+func (c SetEngineSettings) Check() error { return c.Settings.check() }
+
+// Check implements Command.
+func (DeleteEngine) Check() error { return nil }
+
+// Check implements Command.
+func (c CreatePolicy) Check() error {
+	if c.Statement.Text() == "" {
+		return Invalid("required", "definition", "definition is required: {\"cedar\":{\"statement\":\"…\"}}")
+	}
+	return first(
+		policyName.required("name", c.Name), checkID(KindPolicy, c.ID, policyIDPattern),
+		description.optional("description", c.Description), checkTags(c.Tags),
+		checkEnum("definition", c.Language, LanguageCedar, LanguagePolicy),
+		checkModes(c.Enforcement, c.Validation))
+}
+
+// Check implements Command.
+func (c UpdatePolicy) Check() error {
+	if c.Statement != nil {
+		if err := checkEnum("definition", c.Language, LanguageCedar, LanguagePolicy); err != nil {
+			return err
+		}
+	}
+	if c.Statement == nil && c.Description == nil && c.Enforcement == "" && c.Validation == "" {
+		return Invalid("required", "", "there is nothing to change: give a definition, description, enforcementMode or validationMode")
+	}
+	return first(checkDescription(c.Description), checkModes(c.Enforcement, c.Validation))
+}
+
+// Check implements Command.
+func (FinishPolicy) Check() error { return nil }
+
+// Check implements Command.
+func (DeletePolicy) Check() error { return nil }
+
+// Check implements Command.
+func (c CreateGateway) Check() error {
+	return first(
+		gatewayName.required("name", c.Name), checkID(KindGateway, c.ID, gatewayIDPattern), checkTags(c.Tags),
+		within("definition", c.Definition.Validate()))
+}
+
+// Check implements Command.
+func (c UpdateGateway) Check() error { return within("definition", c.Definition.Validate()) }
+
+// Check implements Command.
+func (c AttachEngine) Check() error { return checkEnum("mode", c.Mode, ModeEnforce, ModeLogOnly) }
+
+// Check implements Command.
+func (DetachEngine) Check() error { return nil }
+
+// Check implements Command.
+func (DeleteGateway) Check() error { return nil }
+
+// Check implements Command.
+func (c CreateTarget) Check() error {
+	return first(
+		targetName.required("name", c.Name), checkID(KindTarget, c.ID, targetIDPattern),
+		within("definition", c.Definition.Validate()))
+}
+
+// Check implements Command.
+func (c UpdateTarget) Check() error { return within("definition", c.Definition.Validate()) }
+
+// Check implements Command.
+func (DeleteTarget) Check() error { return nil }
+
+// Check implements Command.
+func (c AddTags) Check() error {
+	if len(c.Tags) == 0 {
+		return Invalid("required", "tags", "tags is required and must not be empty")
+	}
+	return checkTags(c.Tags)
+}
+
+// Check implements Command.
+func (c RemoveTags) Check() error {
+	if len(c.Keys) == 0 {
+		return Invalid("required", "tagKeys", "tagKeys is required and must not be empty")
+	}
+	return tagKey.list("tagKeys", c.Keys, maxTags)
+}
+
+// first is the first refusal.
+func first(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkID(kind Kind, id string, re interface{ MatchString(string) bool }) error {
+	if re.MatchString(id) {
+		return nil
+	}
+	return Invalid("pattern", "id", "%s is not the id of a %s", quoted(id), kind)
+}
+
+func checkDescription(d *string) error {
+	if d == nil {
+		return nil
+	}
+	return description.optional("description", *d)
+}
+
+func checkModes(e EnforcementMode, v ValidationMode) error {
+	return first(
+		checkOptionalEnum("enforcementMode", e, EnforcementActive, EnforcementLogOnly),
+		checkOptionalEnum("validationMode", v, FailOnAnyFindings, IgnoreAllFindings))
+}
+
+func checkTags(tags map[string]string) error { return checkMap("tags", tags, tagKey, tagValue, maxTags) }
+
+// maxStaleness is the longest bound: a node that has heard nothing for a day is not worth asking.
+const maxStaleness = 24 * time.Hour
+
+func (s Settings) check() error {
+	if b := s.StalenessBound; b != nil && (*b < 100*time.Millisecond || *b > maxStaleness || *b%time.Millisecond != 0) {
+		return Invalid("range", "settings.stalenessBoundMs", "settings.stalenessBoundMs must be 100 to %d; it is %d", maxStaleness.Milliseconds(), b.Milliseconds())
+	}
+	if err := checkOptionalEnum("settings.onStale", s.OnStale, OnStaleServe, OnStaleDeny); err != nil || s.RedactedPaths == nil {
+		return err
+	}
+	paths := *s.RedactedPaths
+	if !slices.IsSorted(paths) {
+		return Invalid("order", "settings.redactedPaths.paths", "settings.redactedPaths.paths must be sorted")
+	}
+	return first(redactedPath.list("settings.redactedPaths.paths", paths, maxRedactedPaths), checkUnique("settings.redactedPaths.paths", paths))
+}

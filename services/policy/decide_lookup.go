@@ -1,0 +1,169 @@
+package policy
+
+// What decisions look up and what they refuse. A thing of another account is simply not there.
+
+func (in input) engine(id string, version uint64) (*Engine, error) {
+	e := in.account.Engine(id)
+	if e == nil {
+		return nil, notFound("policy engine", "policyEngineId", id)
+	}
+	return e, expect("policy engine", &e.Resource, version)
+}
+
+func (in input) policy(engineID, id string, version uint64) (*Engine, *Policy, error) {
+	e, err := in.engine(engineID, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	p := e.Policy(id)
+	if p == nil {
+		return nil, nil, notFound("policy", "policyId", id)
+	}
+	return e, p, expect("policy", &p.Resource, version)
+}
+
+func (in input) gateway(id string, version uint64) (*Gateway, error) {
+	g := in.account.Gateway(id)
+	if g == nil {
+		return nil, notFound("gateway", "gatewayId", id)
+	}
+	return g, expect("gateway", &g.Resource, version)
+}
+
+func (in input) target(gatewayID, id string, version uint64) (*Gateway, *Target, error) {
+	g, err := in.gateway(gatewayID, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	t := g.Target(id)
+	if t == nil {
+		return nil, nil, notFound("target", "targetId", id)
+	}
+	return g, t, expect("target", &t.Resource, version)
+}
+
+// tagged finds what carries tags: engines, policies and gateways.
+func (in input) tagged(ref Ref) (lifecycle, error) {
+	thing := in.account.resource(ref)
+	if thing == nil || ref.Kind == KindTarget {
+		return nil, notFound(string(ref.Kind), "resourceArn", ref.ID)
+	}
+	return thing, nil
+}
+
+func notFound(what, field, id string) error {
+	return refuse(ErrNotFound, reasonOf(what)+"_not_found", field, "there is no %s %s in this account", what, quoted(id))
+}
+
+func nameTaken(what, name, id string) error {
+	return refuse(ErrExists, "name_taken", "name", "there is a %s named %s already: %s", what, quoted(name), id)
+}
+
+func idTaken(id string) error {
+	return refuse(ErrStale, "id_taken", "", "the id %s is taken: try again", id)
+}
+
+func quota(what string, limit int) error {
+	return refuse(ErrQuota, "quota", "", "the limit of %d %s is reached", limit, what)
+}
+
+func reasonOf(what string) string {
+	if what == "policy engine" {
+		return "engine"
+	}
+	return what
+}
+
+func expect(what string, thing lifecycle, version uint64) error {
+	if version == 0 || version == thing.version() {
+		return nil
+	}
+	return refuse(ErrStale, "version_mismatch", "expectedVersion",
+		"the %s has version %d, not %d: it has changed since; read it again", what, thing.version(), version)
+}
+
+func idle(what, verb string, s Status) error {
+	if !s.busy() {
+		return nil
+	}
+	return refuse(ErrConflict, "busy", "", "%s cannot be %s while its status is %s", what, verb, s)
+}
+
+// fits refuses a policy body with which the statements that can apply to one gateway would exceed their limit: those
+// scoped to the gateway and those scoped by type.
+func (in input) fits(e *Engine, except string, body Body) error {
+	size := len(body.Statement)
+	for p := range e.PoliciesAfter("") {
+		b := p.Definition()
+		if p.ID != except && (b.Resource == body.Resource || b.Resource == "") {
+			size += len(b.Statement)
+		}
+	}
+	if limit := in.config.Limits.PolicyBytesPerGate; size > limit {
+		return refuse(ErrQuota, "policy_bytes", "definition",
+			"the policies of this engine that can apply to one gateway would have %d bytes together; the limit is %d", size, limit)
+	}
+	return nil
+}
+
+// attachable refuses an attachment to an engine that is not there, or whose schema would become too large. g is the
+// gateway as it is, nil when it is being made.
+func (in input) attachable(g *Gateway, to *EngineAttachment) error {
+	if to == nil {
+		return nil
+	}
+	if _, err := in.engine(to.EngineID, 0); err != nil {
+		return err
+	}
+	if g == nil || attaches(g.InForce, to.EngineID) {
+		return nil
+	}
+	return in.schemaLimit(in.account.schemaSize(to.EngineID) + g.schemaSize(""))
+}
+
+// schemaFits refuses tools with which the schema of the gateway's engine would become too large.
+func (in input) schemaFits(g *Gateway, except string, d *TargetDefinition) error {
+	at := g.Definition().PolicyEngine
+	if at == nil {
+		return in.schemaLimit(g.schemaSize(except) + d.SchemaSize())
+	}
+	others := in.account.schemaSize(at.EngineID) - g.schemaSize("") + g.schemaSize(except)
+	return in.schemaLimit(others + d.SchemaSize())
+}
+
+func (in input) schemaLimit(size int) error {
+	if limit := in.config.Limits.SchemaBytes; size > limit {
+		return refuse(ErrQuota, "schema_bytes", "targetConfiguration",
+			"the tools of all gateways of this engine would have %d bytes of schema together; the limit is %d", size, limit)
+	}
+	return nil
+}
+
+// schemaSize is the bytes of schema of all gateways that an engine is attached to.
+func (a *Account) schemaSize(engineID string) int {
+	size := 0
+	for g := range a.AttachedGateways(engineID) {
+		size += g.schemaSize("")
+	}
+	return size
+}
+
+// schemaSize is the bytes of schema of all targets but one.
+func (g *Gateway) schemaSize(except string) int {
+	size := 0
+	for t := range g.TargetsAfter("") {
+		if t.ID != except {
+			size += t.Definition().SchemaSize()
+		}
+	}
+	return size
+}
+
+func (a *Account) hasTarget(id string) bool {
+	for g := range a.GatewaysAfter("") {
+		if g.Target(id) != nil {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,88 @@
+package policy
+
+import (
+	"crypto/sha256"
+	"fmt"
+)
+
+// Examination is what looking at a policy that is CREATING or UPDATING found. It holds for one version of the policy and
+// one set of tools; FinishPolicy refuses it as stale when either has changed.
+type Examination struct {
+	Version uint64   // of the policy
+	Basis   Hash     // of the tools
+	Reasons []string // why it cannot be activated; none when it can
+}
+
+// Examine checks the candidate of a policy against the tools that it is about: those of the gateway that its scope names,
+// or else those of all gateways that its engine is attached to. It is slow (it type-checks), so it runs outside the
+// lock. ok is false when nothing waits to be examined.
+func Examine(a *Account, ref Ref, region string) (_ Examination, ok bool) {
+	e := a.Engine(ref.Parent)
+	if e == nil {
+		return Examination{}, false
+	}
+	p := e.Policy(ref.ID)
+	if p == nil || (p.Status != Creating && p.Status != Updating) {
+		return Examination{}, false
+	}
+	return Examination{
+		Version: p.Version,
+		Basis:   a.basis(e.ID, p.Candidate, region),
+		Reasons: a.findings(e.ID, p.Candidate, region),
+	}, true
+}
+
+func (a *Account) findings(engineID string, b *Body, region string) []string {
+	s, err := ParseStatement(b.Statement)
+	if err != nil {
+		// It parsed when it was created, so an older version accepted what this one does not.
+		return []string{err.Error()}
+	}
+	gateways := a.examined(engineID, b, region)
+	if b.Resource != "" && len(gateways) == 0 {
+		return []string{fmt.Sprintf("the statement names the gateway %q, which does not exist in this account and region: create the gateway and its targets first", b.Resource)}
+	}
+	tools := make([]GatewayTools, 0, len(gateways))
+	for _, g := range gateways {
+		tools = append(tools, g.tools(ARN(region, a.ID, GatewayRef(g.ID))))
+	}
+	return Validate(s, tools)
+}
+
+// examined are the gateways whose tools a policy is checked against.
+func (a *Account) examined(engineID string, b *Body, region string) []*Gateway {
+	if b.Resource != "" {
+		ref, err := ParseARN(region, a.ID, "resource", b.Resource)
+		if err != nil || ref.Kind != KindGateway || a.Gateway(ref.ID) == nil {
+			return nil
+		}
+		return []*Gateway{a.Gateway(ref.ID)}
+	}
+	var gateways []*Gateway
+	for g := range a.AttachedGateways(engineID) {
+		gateways = append(gateways, g)
+	}
+	return gateways
+}
+
+func (g *Gateway) tools(arn string) GatewayTools {
+	tools := GatewayTools{ARN: arn}
+	for t := range g.TargetsAfter("") {
+		if t.InForce != nil {
+			tools.Targets = append(tools.Targets, TargetTools{Name: t.Name, Tools: t.InForce.Tools()})
+		}
+	}
+	return tools
+}
+
+// basis names the tools that examined gives, without looking at them: which targets, each as of which revision.
+func (a *Account) basis(engineID string, b *Body, region string) Hash {
+	h := sha256.New()
+	for _, g := range a.examined(engineID, b, region) {
+		fmt.Fprintf(h, "%s\n", g.ID)
+		for t := range g.TargetsAfter("") {
+			fmt.Fprintf(h, "\t%s %d\n", t.ID, t.ActiveRevision)
+		}
+	}
+	return Hash(h.Sum(nil))
+}

@@ -1,0 +1,120 @@
+package policy
+
+import "fmt"
+
+// Parts is a State taken apart, as it is stored and sent. Things are sorted by id.
+type Parts struct {
+	LogID       string
+	Position    uint64
+	Hash        Hash
+	RecordedAt  int64
+	LogVersion  uint64
+	LogPosition uint64
+	Accounts    []AccountParts
+}
+
+// AccountParts is an Account taken apart.
+type AccountParts struct {
+	ID       string
+	Position uint64
+	Settings Settings
+	Version  uint64
+	Engines  []EngineParts
+	Gateways []GatewayParts
+}
+
+// EngineParts is an Engine taken apart.
+type EngineParts struct {
+	Resource[EngineDefinition]
+	Settings Settings
+	Policies []Resource[Body]
+}
+
+// GatewayParts is a Gateway taken apart.
+type GatewayParts struct {
+	Resource[GatewayDefinition]
+	Targets []Resource[TargetDefinition]
+}
+
+// Parts takes s apart. What it returns shares s's memory and must not be changed.
+func (s *State) Parts() Parts {
+	p := Parts{
+		LogID: s.LogID, Position: s.Position, Hash: s.Hash, RecordedAt: s.RecordedAt,
+		LogVersion: s.logVersion, LogPosition: s.logPosition,
+	}
+	for a := range s.Accounts() {
+		p.Accounts = append(p.Accounts, a.parts())
+	}
+	return p
+}
+
+func (a *Account) parts() AccountParts {
+	p := AccountParts{ID: a.ID, Position: a.Position, Settings: a.Settings, Version: a.Version}
+	for e := range a.EnginesAfter("") {
+		part := EngineParts{Resource: e.Resource, Settings: e.Settings}
+		for pol := range e.PoliciesAfter("") {
+			part.Policies = append(part.Policies, pol.Resource)
+		}
+		p.Engines = append(p.Engines, part)
+	}
+	for g := range a.GatewaysAfter("") {
+		part := GatewayParts{Resource: g.Resource}
+		for t := range g.TargetsAfter("") {
+			part.Targets = append(part.Targets, t.Resource)
+		}
+		p.Gateways = append(p.Gateways, part)
+	}
+	return p
+}
+
+// Restore puts a State together. It refuses parts that stand twice; whether they are true, Verify says, at the price of
+// parsing every statement.
+func Restore(p Parts) (*State, error) {
+	s := Empty()
+	s.LogID, s.Position, s.Hash, s.RecordedAt = p.LogID, p.Position, p.Hash, p.RecordedAt
+	s.logVersion, s.logPosition = p.LogVersion, p.LogPosition
+	for _, part := range p.Accounts {
+		if _, twice := s.accounts.Get(part.ID); twice {
+			return nil, fmt.Errorf("account %s stands twice", part.ID)
+		}
+		a, err := restoreAccount(part)
+		if err != nil {
+			return nil, fmt.Errorf("account %s: %w", part.ID, err)
+		}
+		s.accounts = s.accounts.Set(a.ID, a)
+	}
+	return s, nil
+}
+
+func restoreAccount(p AccountParts) (*Account, error) {
+	a := newAccount(p.ID)
+	a.Position, a.Settings, a.Version = p.Position, p.Settings, p.Version
+	for _, part := range p.Engines {
+		if a.Engine(part.ID) != nil || a.EngineNamed(part.Name) != nil {
+			return nil, fmt.Errorf("engine %s: %w", part.ID, errThere)
+		}
+		a.engines = a.engines.Set(part.ID, &Engine{Resource: part.Resource, Settings: part.Settings, policies: newIndex[*Policy]()})
+		a.engineNames = a.engineNames.Set(part.Name, part.ID)
+		for _, r := range part.Policies {
+			if _, taken := a.policyNames.Get(r.Name); taken || a.Engine(part.ID).Policy(r.ID) != nil {
+				return nil, fmt.Errorf("policy %s: %w", r.ID, errThere)
+			}
+			a.policyNames = a.policyNames.Set(r.Name, PolicyRef(part.ID, r.ID))
+			a.putPolicy(&Policy{Resource: r, EngineID: part.ID})
+		}
+	}
+	for _, part := range p.Gateways {
+		if _, taken := a.gatewayNames.Get(part.Name); taken || a.Gateway(part.ID) != nil {
+			return nil, fmt.Errorf("gateway %s: %w", part.ID, errThere)
+		}
+		a.gateways = a.gateways.Set(part.ID, &Gateway{Resource: part.Resource, targets: newIndex[*Target]()})
+		a.gatewayNames = a.gatewayNames.Set(part.Name, part.ID)
+		for _, r := range part.Targets {
+			if g := a.Gateway(part.ID); g.Target(r.ID) != nil || g.TargetNamed(r.Name) != nil {
+				return nil, fmt.Errorf("target %s: %w", r.ID, errThere)
+			}
+			a.putTarget(&Target{Resource: r, GatewayID: part.ID})
+		}
+	}
+	return a, nil
+}
