@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	cedar "github.com/cedar-policy/cedar-go"
 	"github.com/cedar-policy/cedar-go/types"
@@ -110,6 +111,7 @@ type survey struct {
 	wholeInput bool                // context or context.input is used as a value of its own
 	usesAction bool
 	usesIn     bool
+	nodes      int
 	cost       float64 // type-checker steps per request environment, paths of context not counted
 }
 
@@ -123,16 +125,24 @@ func surveyOf(p *cedarPolicy) *survey {
 
 // visit walks one expression and returns what the type-checker has to do for it.
 func (s *survey) visit(n ast.IsNode) float64 {
+	s.nodes++
 	switch n := n.(type) {
 	case ast.NodeTypeAccess:
 		return s.visitAccess(n)
+	case ast.NodeTypeGetTag:
+		// A message about a tag prints the expression of its key, in quadratic time.
+		before := s.nodes
+		cost := s.visit(n.Left) + s.visit(n.Right)
+		return cost + math.Pow(float64(s.nodes-before), 2)
 	case ast.NodeTypeHas:
-		s.guards[fmt.Sprintf("%v", n)] = struct{}{}
 		if path, ok := contextPath(n.Arg); ok {
-			s.note(append(slices.Clone(path), string(n.Value)))
+			full := append(slices.Clone(path), string(n.Value))
+			s.guards[strings.Join(full, "\x00")] = struct{}{}
+			s.note(full)
 			s.paths = append(s.paths, path)
-			return float64(2 + len(path))
+			return float64(len(full) + 1)
 		}
+		s.guards[fmt.Sprintf("%v", n)] = struct{}{}
 	case ast.NodeTypeHasTag:
 		s.guards[fmt.Sprintf("%v", n)] = struct{}{}
 	case ast.NodeTypeVariable:
@@ -296,12 +306,12 @@ func isVariable(n ast.IsNode, name types.String) bool {
 	return ok && variable.Name == name
 }
 
+// isPath tells a path of members that begins at a variable or a literal from any other expression.
 func isPath(n ast.IsNode) bool {
 	for {
 		access, ok := n.(ast.NodeTypeAccess)
 		if !ok {
-			_, variable := n.(ast.NodeTypeVariable)
-			return variable
+			return len(children(n)) == 0
 		}
 		n = access.Arg
 	}

@@ -85,10 +85,16 @@ func (DeleteGateway) Check() error { return nil }
 
 // Check implements Command.
 func (c CreateTarget) Check() error {
+	if slices.Contains(builtInActions, c.Name) {
+		return Invalid("reserved", "name", "name must not be %s: the schema of every engine has that action; choose another name", quoted(c.Name))
+	}
 	return first(
 		targetName.required("name", c.Name), checkID(KindTarget, c.ID, targetIDPattern),
 		within("definition", c.Definition.Validate()))
 }
+
+// builtInActions are in the schema of every engine; a target is an action too, the group of its tools.
+var builtInActions = []string{"Mcp", "Http", "CallTool", "UnknownTool", "InvokeAgent", "InvokeLLM"}
 
 // Check implements Command.
 func (c UpdateTarget) Check() error { return within("definition", c.Definition.Validate()) }

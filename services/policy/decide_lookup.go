@@ -5,7 +5,7 @@ package policy
 func (in input) engine(id string, version uint64) (*Engine, error) {
 	e := in.account.Engine(id)
 	if e == nil {
-		return nil, notFound("policy engine", "policyEngineId", id)
+		return nil, NotFound("policy engine", "policyEngineId", id)
 	}
 	return e, expect("policy engine", &e.Resource, version)
 }
@@ -17,7 +17,7 @@ func (in input) policy(engineID, id string, version uint64) (*Engine, *Policy, e
 	}
 	p := e.Policy(id)
 	if p == nil {
-		return nil, nil, notFound("policy", "policyId", id)
+		return nil, nil, NotFound("policy", "policyId", id)
 	}
 	return e, p, expect("policy", &p.Resource, version)
 }
@@ -25,7 +25,7 @@ func (in input) policy(engineID, id string, version uint64) (*Engine, *Policy, e
 func (in input) gateway(id string, version uint64) (*Gateway, error) {
 	g := in.account.Gateway(id)
 	if g == nil {
-		return nil, notFound("gateway", "gatewayId", id)
+		return nil, NotFound("gateway", "gatewayId", id)
 	}
 	return g, expect("gateway", &g.Resource, version)
 }
@@ -37,7 +37,7 @@ func (in input) target(gatewayID, id string, version uint64) (*Gateway, *Target,
 	}
 	t := g.Target(id)
 	if t == nil {
-		return nil, nil, notFound("target", "targetId", id)
+		return nil, nil, NotFound("target", "targetId", id)
 	}
 	return g, t, expect("target", &t.Resource, version)
 }
@@ -46,12 +46,13 @@ func (in input) target(gatewayID, id string, version uint64) (*Gateway, *Target,
 func (in input) tagged(ref Ref) (lifecycle, error) {
 	thing := in.account.resource(ref)
 	if thing == nil || ref.Kind == KindTarget {
-		return nil, notFound(string(ref.Kind), "resourceArn", ref.ID)
+		return nil, NotFound(string(ref.Kind), "resourceArn", ref.ID)
 	}
 	return thing, nil
 }
 
-func notFound(what, field, id string) error {
+// NotFound is the refusal for a thing that is not there, or not in this account.
+func NotFound(what, field, id string) error {
 	return refuse(ErrNotFound, reasonOf(what)+"_not_found", field, "there is no %s %s in this account", what, quoted(id))
 }
 

@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -111,6 +113,18 @@ func nearest(name string, names []string) (string, bool) {
 	return best, best != ""
 }
 
+// sameTool finds the action whose tool an id ends with, whatever target the id names; the longest when several do.
+func sameTool(id string, actions []string) (string, bool) {
+	plain, best, length := letters(id), "", 0
+	for _, action := range actions {
+		_, tool, ok := strings.Cut(action, actionSeparator)
+		if tail := letters(tool); ok && len(tail) > length && strings.HasSuffix(plain, tail) {
+			best, length = action, len(tail)
+		}
+	}
+	return best, best != ""
+}
+
 // letters are the letters and digits of a name in lower case.
 func letters(name string) string {
 	return strings.Map(func(r rune) rune {
@@ -145,4 +159,90 @@ func distance(a, b string, limit int) int {
 		}
 	}
 	return row[len(b)]
+}
+
+// findings are texts about actions: a text holds actionMark where it names the action, and is said once for all
+// actions that it is true of. A text without actions is about none of them.
+type findings struct {
+	order   []string
+	actions map[string]map[string]bool
+}
+
+const actionMark = "\x00"
+
+func (f *findings) add(text string, actions []string) {
+	if f.actions == nil {
+		f.actions = map[string]map[string]bool{}
+	}
+	if f.actions[text] == nil {
+		f.order = append(f.order, text)
+		f.actions[text] = map[string]bool{}
+	}
+	for _, a := range actions {
+		f.actions[text][a] = true
+	}
+}
+
+// reasons writes the findings out; selected is how many actions the statement selects.
+func (f *findings) reasons(selected int) []string {
+	var reasons []string
+	for _, text := range f.order {
+		actions := f.actions[text]
+		all := len(actions) == selected || len(actions) == 0
+		later := actions[unknownTool]
+		delete(actions, unknownTool)
+		names := actionNames(slices.Sorted(maps.Keys(actions)), later)
+		switch {
+		case strings.Contains(text, actionMark):
+			text = strings.ReplaceAll(text, actionMark, names)
+		case !all:
+			text += fmt.Sprintf(" (for %s)", names)
+		}
+		reasons = append(reasons, text)
+	}
+	return reasons
+}
+
+// actionNames names the first action in full and a few more of them, and last any tool that there is not yet.
+func actionNames(ids []string, later bool) string {
+	if len(ids) == 0 {
+		return actionUID(unknownTool).String() + " (any tool that is added later)"
+	}
+	name := actionUID(ids[0]).String()
+	if len(ids) > 1 {
+		name += fmt.Sprintf(" and %d more (%s)", len(ids)-1, listed(ids[1:], 5))
+	}
+	if later {
+		name += " and any tool that is added later"
+	}
+	return name
+}
+
+// bounded keeps reasons within what a status may hold.
+func bounded(reasons []string) []string {
+	if len(reasons) > maxReasons {
+		more := fmt.Sprintf("and %d more reasons", len(reasons)-maxReasons+1)
+		reasons = append(slices.Clip(reasons[:maxReasons-1]), more)
+	}
+	for i, r := range reasons {
+		reasons[i] = clip(r, maxReason)
+	}
+	return reasons
+}
+
+// unique drops what has come before.
+func unique(texts []string) []string {
+	seen := map[string]bool{}
+	return slices.DeleteFunc(texts, func(t string) bool {
+		defer func() { seen[t] = true }()
+		return seen[t]
+	})
+}
+
+// listed is the first n names, and how many there are besides.
+func listed(names []string, n int) string {
+	if len(names) <= n {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:n], ", "), len(names)-n)
 }

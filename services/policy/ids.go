@@ -84,5 +84,5 @@ func ParseARN(region, account, field, arn string) (Ref, error) {
 		}
 		return EngineRef(engine), nil
 	}
-	return Ref{}, notFound("resource", field, arn)
+	return Ref{}, NotFound("resource", field, arn)
 }

@@ -273,7 +273,8 @@ func (c catalog) names() []string {
 	return slices.Compact(names)
 }
 
-// selected are the actions that the head of a statement selects, sorted by id, with UnknownTool last.
+// selected are the actions that the head of a statement selects, sorted by id, with UnknownTool last. A head that
+// compares the action with a target, which selects nothing, has been refused before.
 func (c catalog) selected(term scopeTerm) []toolAction {
 	var actions []toolAction
 	if term.kind == scopeAny {
@@ -282,9 +283,7 @@ func (c catalog) selected(term scopeTerm) []toolAction {
 	for _, uid := range term.entities {
 		id := string(uid.ID)
 		actions = append(actions, c.tool(id)...)
-		if term.kind != scopeEqual && c.isTarget(id) {
-			actions = slices.AppendSeq(actions, c.tools(id))
-		}
+		actions = slices.AppendSeq(actions, c.tools(id)) // of a target; there are none of a tool
 	}
 	slices.SortStableFunc(actions, func(a, b toolAction) int { return strings.Compare(a.id, b.id) })
 	if term.kind == scopeAny {

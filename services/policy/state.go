@@ -183,3 +183,14 @@ func (g *Gateway) TargetsAfter(id string) iter.Seq[*Target] { return after(g.tar
 
 // TargetCount is how many targets there are.
 func (g *Gateway) TargetCount() int { return g.targets.Len() }
+
+// Has reports whether ref names something in the account.
+func (a *Account) Has(ref Ref) bool { return a.resource(ref) != nil }
+
+// Tags are the tags of what ref names; nil when it has none.
+func (a *Account) Tags(ref Ref) map[string]string {
+	if r := a.resource(ref); r != nil {
+		return r.tags()
+	}
+	return nil
+}

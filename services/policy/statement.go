@@ -139,7 +139,7 @@ func checkScope(p *cedarPolicy, tokens []token) (gateway string, err error) {
 	for _, uid := range scope.action.entities {
 		if uid.Type != "Action" && !strings.HasSuffix(string(uid.Type), "::Action") {
 			return "", at.refuse("action_type", "the action is of type %s, not of %s; write %s",
-				uid.Type, typeAction, types.NewEntityUID(typeAction, uid.ID))
+				clip(string(uid.Type), 200), typeAction, clip(types.NewEntityUID(typeAction, uid.ID).String(), 300))
 		}
 	}
 	if scope.action.kind != scopeAny && gateway == "" {
@@ -158,7 +158,7 @@ func checkResource(term scopeTerm, at token) (gateway string, err error) {
 			"`AgentCore::Gateway` resource type.")
 	}
 	if i := slices.IndexFunc(term.types(), func(t string) bool { return t != typeGateway }); i >= 0 {
-		return "", at.refuse("resource_type", "the resource of a tool call is an %s, never an %s",
+		return "", at.refuse("resource_type", "the resource of a tool call is an %s, not of type %s",
 			typeGateway, clip(term.types()[i], 200))
 	}
 	switch term.kind {

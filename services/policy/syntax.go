@@ -15,7 +15,7 @@ import (
 // 300 characters could otherwise hold a parser for minutes.
 const (
 	maxNesting = 100 // brackets, and `if` inside `if`
-	maxPath    = 100 // members in one path, as in a.b.c
+	maxPath    = 50  // members in one path, as in a.b.c
 	maxUnary   = 4   // `!` or `-` in a row; the number that Cedar's grammar allows
 )
 

@@ -42,17 +42,17 @@ func (d *TargetDefinition) Validate() error {
 
 func (c *TargetConfiguration) validate() error {
 	var members []member
-	check := func() error { return nil }
+	var given targetKind
 	for _, k := range c.kinds() {
 		members = append(members, member{k.path, k.set})
 		if k.set {
-			check = func() error { return within(k.path, k.check()) }
+			given = k
 		}
 	}
 	if err := checkUnion("", members...); err != nil {
 		return err
 	}
-	return check()
+	return within(given.path, given.check())
 }
 
 func (s *APISchema) validate() error {
@@ -123,10 +123,7 @@ func isLoopback(host string) bool {
 
 func (t *APIGatewayTarget) validate() error {
 	const config = "apiGatewayToolConfiguration"
-	names := make([]string, len(t.ToolOverrides))
-	for i, o := range t.ToolOverrides {
-		names[i] = o.Name
-	}
+	names := map[string]bool{}
 	return cmp.Or(
 		anyText.required("restApiId", t.RestAPIID),
 		anyText.required("stage", t.Stage),
@@ -136,9 +133,8 @@ func (t *APIGatewayTarget) validate() error {
 		}),
 		checkCount(config+".toolOverrides", len(t.ToolOverrides), 0, maxTargetTools),
 		each(config+".toolOverrides", t.ToolOverrides, func(at string, o APIGatewayToolOverride) error {
-			return within(at, o.validate())
+			return within(at, cmp.Or(o.validate(), checkNewName(names, o.Name)))
 		}),
-		checkUnique(config+".toolOverrides", names),
 	)
 }
 

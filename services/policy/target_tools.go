@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -72,18 +71,23 @@ func (t *ToolSchema) validate() error {
 	}
 	size, seen := 0, make(map[string]bool, len(t.Inline))
 	return each(field, t.Inline, func(at string, tool Tool) error {
-		if err := within(at, tool.validate()); err != nil {
+		if err := within(at, cmp.Or(tool.validate(), checkNewName(seen, tool.Name))); err != nil {
 			return err
 		}
-		if seen[tool.Name] {
-			return Invalid("duplicate", at+".name", "%s is the name of an earlier tool; names are unique within a target", quoted(tool.Name))
-		}
-		seen[tool.Name] = true
 		if size += tool.bytes(); size > maxInlineBytes {
 			return Invalid("size", field, "the tools have more than %d bytes together; shorten them or make two targets", maxInlineBytes)
 		}
 		return nil
 	})
+}
+
+// checkNewName refuses the name of an earlier tool and notes all others.
+func checkNewName(seen map[string]bool, name string) error {
+	if seen[name] {
+		return Invalid("duplicate", "name", "%s is the name of an earlier tool; names are unique within a target", quoted(name))
+	}
+	seen[name] = true
+	return nil
 }
 
 func (t *Tool) validate() error {
@@ -248,11 +252,13 @@ func checkJSONObject(field string, raw json.RawMessage) error {
 
 // checkNumber refuses what binary64 has no place for, and whole numbers that it would round.
 func checkNumber(field string, n json.Number) error {
-	f, err := n.Float64()
-	if err != nil {
+	if _, err := n.Float64(); err != nil {
 		return Invalid("range", field, "%s holds the number %s, which is too large", field, quoted(n.String()))
 	}
-	if math.Abs(f) > 1<<53 && !strings.ContainsAny(n.String(), ".eE") {
+	if strings.ContainsAny(n.String(), ".eE") {
+		return nil
+	}
+	if whole, err := n.Int64(); err != nil || whole > 1<<53 || whole < -1<<53 {
 		return Invalid("range", field, "%s holds the number %s, which is beyond 2^53; make it a string", field, quoted(n.String()))
 	}
 	return nil

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -173,6 +172,9 @@ func (v *validation) insteadOf(uid types.EntityUID) string {
 	if name, ok := nearest(id, names); ok {
 		return fmt.Sprintf(": did you mean `%s`?", name)
 	}
+	if name, ok := sameTool(id, names); ok {
+		return fmt.Sprintf(": did you mean `%s`?", name)
+	}
 	if target, _, ok := strings.Cut(id, actionSeparator); ok && !v.catalog.isTarget(target) {
 		var targets []string
 		for t := range v.catalog.targets() {
@@ -257,17 +259,32 @@ func (v *validation) mistyped() []string {
 		return []string{fmt.Sprintf("the statement is too complex to be checked against %d different tools: name fewer "+
 			"tools in its head, or split it into several policies", len(groups))}
 	}
-	var found findings
-	for _, g := range groups {
-		for _, message := range typeErrors(v.statement.parsed, v.environment(g)) {
-			found.add(v.explain(message, g), g.actions)
-		}
-	}
 	ids := map[string]bool{}
 	for _, a := range selected {
 		ids[a.id] = true
 	}
+	found := v.check(groups, work)
 	return found.reasons(len(ids))
+}
+
+// check type-checks the statement for each group.
+func (v *validation) check(groups []group, work float64) (found findings) {
+	for i, g := range groups {
+		messages := typeErrors(v.statement.parsed, v.environment(g))
+		for _, message := range messages {
+			found.add(v.explain(message, g), g.actions)
+		}
+		// What is wrong costs far more than what is right: messages are copied at each level of the expression. The
+		// statement is not valid any more, so that nothing is lost but the names of some tools.
+		if len(messages) > 0 {
+			work += math.Pow(float64(v.survey.nodes), 2) / 10
+		}
+		if work > maxWork && i+1 < len(groups) {
+			found.add("there are more tools, for which the statement was not checked", nil)
+			break
+		}
+	}
+	return found
 }
 
 // group sorts actions into groups, in the order in which they come, and estimates the work of checking them.
@@ -295,11 +312,11 @@ func (v *validation) group(actions []toolAction) (groups []group, work float64) 
 // a message about a record prints all of it, and an optional member that is not tested is looked at again for each
 // that is read of it.
 func (v *validation) work(input *Schema, size int) float64 {
-	const perGroup = 50
+	const perGroup = 150
 	steps := perGroup + v.survey.cost + float64(size)
 	steps += math.Pow(float64(len(v.survey.guards)), 3)/40 + math.Pow(float64(len(v.loose)), 2)
 	for _, path := range v.survey.paths {
-		steps += math.Pow(2, float64(optionalMembers(input, path)))
+		steps += 16 * math.Pow(2, float64(optionalMembers(input, path)))
 		if v.survey.wholeInput || len(path) > 1 {
 			steps += float64(size) / 10
 		}
@@ -333,90 +350,4 @@ func (v *validation) environment(g group) environment {
 		}
 	}
 	return env
-}
-
-// findings are texts about actions: a text holds actionMark where it names the action, and is said once for all
-// actions that it is true of.
-type findings struct {
-	order   []string
-	actions map[string]map[string]bool
-}
-
-const actionMark = "\x00"
-
-func (f *findings) add(text string, actions []string) {
-	if f.actions == nil {
-		f.actions = map[string]map[string]bool{}
-	}
-	if f.actions[text] == nil {
-		f.order = append(f.order, text)
-		f.actions[text] = map[string]bool{}
-	}
-	for _, a := range actions {
-		f.actions[text][a] = true
-	}
-}
-
-// reasons writes the findings out; selected is how many actions the statement selects.
-func (f *findings) reasons(selected int) []string {
-	var reasons []string
-	for _, text := range f.order {
-		actions := f.actions[text]
-		all := len(actions) == selected
-		later := actions[unknownTool]
-		delete(actions, unknownTool)
-		names := actionNames(slices.Sorted(maps.Keys(actions)), later)
-		switch {
-		case strings.Contains(text, actionMark):
-			text = strings.ReplaceAll(text, actionMark, names)
-		case !all:
-			text += fmt.Sprintf(" (for %s)", names)
-		}
-		reasons = append(reasons, text)
-	}
-	return reasons
-}
-
-// actionNames names the first action in full and a few more of them, and last any tool that there is not yet.
-func actionNames(ids []string, later bool) string {
-	if len(ids) == 0 {
-		return actionUID(unknownTool).String() + " (any tool that is added later)"
-	}
-	name := actionUID(ids[0]).String()
-	if len(ids) > 1 {
-		name += fmt.Sprintf(" and %d more (%s)", len(ids)-1, listed(ids[1:], 5))
-	}
-	if later {
-		name += " and any tool that is added later"
-	}
-	return name
-}
-
-// bounded keeps reasons within what a status may hold.
-func bounded(reasons []string) []string {
-	if len(reasons) > maxReasons {
-		more := fmt.Sprintf("and %d more reasons", len(reasons)-maxReasons+1)
-		reasons = append(slices.Clip(reasons[:maxReasons-1]), more)
-	}
-	for i, r := range reasons {
-		reasons[i] = clip(r, maxReason)
-	}
-	return reasons
-}
-
-// unique drops what has come before.
-func unique(texts []string) []string {
-	seen := map[string]bool{}
-	return slices.DeleteFunc(texts, func(t string) bool {
-		defer func() { seen[t] = true }()
-		return seen[t]
-	})
-}
-
-// listed is the first n names, and how many there are besides.
-func listed(names []string, n int) string {
-	if len(names) <= n {
-		return strings.Join(names, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:n], ", "), len(names)-n)
 }

@@ -26,7 +26,7 @@ func TestDoctor(t *testing.T) {
 	check(t, err)
 	defer listener.Close()
 	taken := listener.Addr().(*net.TCPAddr).Port
-	free, err := (&ports{free: true, given: map[int]bool{}}).choose(0)
+	free, err := newPorts(true).choose(0)
 	check(t, err)
 	before := devPorts
 	t.Cleanup(func() { devPorts = before })

@@ -78,7 +78,9 @@ func TestNothingIsLeftBehind(t *testing.T) {
 // Orphans are collected at once: a zombie would look alive to whoever checks that it ended.
 func TestOrphansAreReaped(t *testing.T) {
 	t.Parallel()
-	script := "orphan=$( (sh -c 'kill -9 $$' >/dev/null & echo $!) ); while kill -0 $orphan 2>/dev/null; do :; done; echo ready; cat >/dev/null"
+	// The orphan ends when the fifo has been written, after its parent.
+	script := "mkfifo f; orphan=$( (cat f >/dev/null & echo $!) ); : >f; " +
+		"while kill -0 $orphan 2>/dev/null; do :; done; echo ready; cat >/dev/null"
 	r := startCommand(t, withoutServers(t, "--", "sh", "-c", script))
 	want(t, "exit status", r.end(), 0)
 }
@@ -185,6 +187,8 @@ func TestTerminal(t *testing.T) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	check(t, cmd.Start())
 	terminal.Close()
+	late := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
+	defer late.Stop()
 	var seen strings.Builder
 	expect := func(text string) {
 		t.Helper()
@@ -212,7 +216,6 @@ func openTerminal(t *testing.T) (master, terminal *os.File) {
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	check(t, err)
 	t.Cleanup(func() { master.Close() })
-	check(t, master.SetReadDeadline(time.Now().Add(20*time.Second)))
 	check(t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
 	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
 	check(t, err)

@@ -18,25 +18,26 @@ func fakeNPM(t *testing.T, integrity func(pack) string) (path string) {
 	t.Helper()
 	packs, err := platformPacks()
 	check(t, err)
-	script := `#!/bin/sh
+	var script strings.Builder
+	script.WriteString(`#!/bin/sh
 [ "$FAKE_NPM" = fails ] && { echo "no network" >&2; exit 1; }
 while [ $# -gt 1 ]; do [ "$1" = --prefix ] && dir=$2; shift; done
 case $1 in
-`
+`)
 	for _, p := range packs {
-		script += fmt.Sprintf("%s@%s) name=%s marker=%s integrity=%s;;\n", p.name, p.version, p.name, p.marker, integrity(p))
+		script.WriteString(fmt.Sprintf("%s@%s) name=%s marker=%s integrity=%s;;\n", p.name, p.version, p.name, p.marker, integrity(p)))
 	}
-	script += `*) echo "unexpected: $1" >&2; exit 1
+	script.WriteString(`*) echo "unexpected: $1" >&2; exit 1
 esac
 file=$dir/node_modules/$name/$marker
 mkdir -p "$(dirname "$file")"
 echo half >"$file"
-[ "$FAKE_NPM" = hangs ] && sleep 1000
+[ "$FAKE_NPM" = hangs ] && exec sleep 1000
 echo whole >"$file"
 printf '{"packages":{"node_modules/%s":{"integrity":"%s"}}}' "$name" "$integrity" >"$dir/node_modules/.package-lock.json"
-`
+`)
 	dir := t.TempDir()
-	check(t, os.WriteFile(filepath.Join(dir, "npm"), []byte(script), 0o755))
+	check(t, os.WriteFile(filepath.Join(dir, "npm"), []byte(script.String()), 0o755))
 	return dir + ":" + os.Getenv("PATH")
 }
 

@@ -123,6 +123,7 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *run {
 	output, err := cmd.StdoutPipe()
 	check(t, err)
 	cmd.Stderr = r.stderr
+	cmd.WaitDelay = 5 * time.Second // what escaped holds the pipes open
 	check(t, cmd.Start())
 	t.Cleanup(func() { _ = r.input.Close(); _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })

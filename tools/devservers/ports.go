@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"sync"
 )
 
 const (
@@ -15,9 +16,13 @@ const (
 
 // ports gives each server its port. Those given once are not given again in the same run.
 type ports struct {
-	free  bool
+	free bool
+
+	mu    sync.Mutex // the servers start at the same time
 	given map[int]bool
 }
+
+func newPorts(free bool) *ports { return &ports{free: free, given: map[int]bool{}} }
 
 // choose returns fixed, or any free port. Ports that the kernel gives to outgoing connections are left out, so that
 // a server started again finds its port still free.
@@ -28,6 +33,8 @@ func (p *ports) choose(fixed int) (int, error) {
 		}
 		return 0, fmt.Errorf("port %d is taken%s: end that process, or use --ports free", fixed, heldBy(fixed))
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for range 1000 {
 		port := 10000 + rand.IntN(22000)
 		if !p.given[port] && portFree(port) {

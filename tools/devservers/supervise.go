@@ -122,7 +122,7 @@ func (s *supervisor) startServers(place *place) ([]string, error) {
 }
 
 func (s *supervisor) chooseServers(place *place) {
-	ports := &ports{free: s.options.freePorts, given: map[int]bool{}}
+	ports := newPorts(s.options.freePorts)
 	if s.options.wants("postgres", postgresURL) {
 		s.servers = append(s.servers, newPostgres(s.family, place, ports))
 	}

@@ -74,7 +74,7 @@ func (f *Flags) prefix() string {
 	return "VERDICT_" + strings.ToUpper(strings.ReplaceAll(f.service, "-", "_")) + "_"
 }
 
-func (f *Flags) add(s *setting) *setting {
+func (f *Flags) add(s *setting) {
 	if s.env == "" {
 		s.env = f.prefix() + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))
 	}
@@ -89,7 +89,6 @@ func (f *Flags) add(s *setting) *setting {
 	s.empty = s.def == ""
 	f.set.Var(s, s.name, s.usage)
 	f.settings = append(f.settings, s)
-	return s
 }
 
 // String is a text. In the help a password within a URL is masked.
@@ -216,7 +215,8 @@ type UsageError struct{ text string }
 
 func (e *UsageError) Error() string { return e.text }
 
-func usageErrorf(format string, args ...any) error {
+// Usagef is a *UsageError with a text for whoever typed the command.
+func Usagef(format string, args ...any) error {
 	return &UsageError{text: fmt.Sprintf(format, args...)}
 }
 
@@ -250,7 +250,7 @@ func (f *Flags) Parse(args, environ []string) error {
 			continue
 		}
 		if err := s.Set(value); err != nil {
-			return usageErrorf("environment variable %s: %v", s.env, err)
+			return Usagef("environment variable %s: %v", s.env, err)
 		}
 	}
 	return f.missing()
@@ -264,19 +264,19 @@ func (f *Flags) parseArgs(args []string) error {
 	names := make([]string, 0, len(f.settings))
 	for _, s := range f.settings {
 		if s.bad != nil {
-			return usageErrorf("flag --%s: %v", s.name, s.bad)
+			return Usagef("flag --%s: %v", s.name, s.bad)
 		}
 		names = append(names, s.name)
 	}
 	if err != nil {
 		// Package flag has no type for this error; its text is pinned by a test here.
 		if name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); ok {
-			return usageErrorf("unknown flag --%s%s; --help lists all", clip(name), didYouMean(name, "--", names))
+			return Usagef("unknown flag --%s%s; --help lists all", clip(name), didYouMean(name, "--", names))
 		}
-		return usageErrorf("%v", err)
+		return Usagef("%v", err)
 	}
 	if rest := f.set.Args(); len(rest) > 0 {
-		return usageErrorf("unexpected argument %q%s; %s takes flags only, --help lists them",
+		return Usagef("unexpected argument %q%s; %s takes flags only, --help lists them",
 			clip(rest[0]), didYouMean(rest[0], "--", names), f.service)
 	}
 	return nil
@@ -287,7 +287,7 @@ func (f *Flags) parseArgs(args []string) error {
 var serviceLink = regexp.MustCompile(`^(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
 func (f *Flags) unknownVariable(env map[string]string) error {
-	var known []string
+	known := make([]string, 0, len(f.settings))
 	for _, s := range f.settings {
 		known = append(known, s.env)
 	}
@@ -296,7 +296,7 @@ func (f *Flags) unknownVariable(env map[string]string) error {
 		if !ours || slices.Contains(known, name) || serviceLink.MatchString(rest) {
 			continue
 		}
-		return usageErrorf("environment variable %s is not a setting of %s%s; --help lists all",
+		return Usagef("environment variable %s is not a setting of %s%s; --help lists all",
 			clip(name), f.service, didYouMean(name, "", known))
 	}
 	return nil
@@ -305,7 +305,7 @@ func (f *Flags) unknownVariable(env map[string]string) error {
 func (f *Flags) missing() error {
 	for _, s := range f.settings {
 		if slices.Contains(f.required, s.name) && s.empty {
-			return usageErrorf("--%s (environment %s) must be set: %s", s.name, s.env, s.usage)
+			return Usagef("--%s (environment %s) must be set: %s", s.name, s.env, s.usage)
 		}
 	}
 	return nil

@@ -13,9 +13,9 @@ func (f *Flags) Help() string {
 	b.WriteString("A flag wins over its environment variable, and that over the default. Empty variables count as not set.\n\n")
 	var table strings.Builder
 	w := tabwriter.NewWriter(&table, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "  FLAG\tENVIRONMENT\tDEFAULT")
+	_, _ = fmt.Fprintln(w, "  FLAG\tENVIRONMENT\tDEFAULT")
 	for _, s := range f.settings {
-		fmt.Fprintf(w, "  %s\t%s\t%s\n", s.synopsis(), s.env, s.shownDefault(f.required))
+		_, _ = fmt.Fprintf(w, "  %s\t%s\t%s\n", s.synopsis(), s.env, s.shownDefault(f.required))
 	}
 	_ = w.Flush() // into a strings.Builder, which does not fail
 	head, rows, _ := strings.Cut(table.String(), "\n")

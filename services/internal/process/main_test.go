@@ -123,7 +123,7 @@ func TestExitCode(t *testing.T) {
 	}{
 		{nil, 0, "", ""},
 		{fmt.Errorf("x: %w", &HelpRequest{Text: "help\n"}), 0, "help\n", ""},
-		{usageErrorf("unknown flag --x"), 2, "", "error: unknown flag --x\n"},
+		{Usagef("unknown flag --x"), 2, "", "error: unknown flag --x\n"},
 		{errors.Join(errors.New("a"), errors.New("b")), 1, "", "error: a; b\n"},
 	} {
 		var stdout, stderr strings.Builder

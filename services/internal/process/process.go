@@ -61,7 +61,6 @@ type Process struct {
 	Registry *prometheus.Registry // of this process alone; served at /metrics
 	Health   *Health              // served at /readyz
 
-	service    string
 	common     Common
 	app        http.Handler
 	listener   net.Listener
@@ -69,6 +68,8 @@ type Process struct {
 	closers    []step
 	draining   chan struct{} // closed when the shutdown begins
 	inFlight   gauge
+
+	readTimeout time.Duration // tests shorten it
 }
 
 // step is a named piece of work: a component, or one thing to close.
@@ -91,10 +92,11 @@ func New(service string, common Common) (*Process, error) {
 		Logger:   logger,
 		Registry: newRegistry(service, health),
 		Health:   health,
-		service:  service,
 		common:   common,
 		app:      http.NotFoundHandler(),
 		draining: make(chan struct{}),
+
+		readTimeout: readTimeout,
 	}, nil
 }
 

@@ -68,7 +68,7 @@ func get(t *testing.T, client *http.Client, url string) (int, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
@@ -219,8 +219,10 @@ func TestRequestsThatOutliveTheBoundAreCutOff(t *testing.T) {
 		return nil
 	})
 	end := launch(t, p)
+	// While its body is not read, net/http does not notice that a connection was closed.
+	body, _ := io.Pipe()
 	go func() {
-		if resp, err := http.Get("http://" + p.Addr() + "/"); err == nil {
+		if resp, err := http.Post("http://"+p.Addr()+"/", "text/plain", body); err == nil {
 			_ = resp.Body.Close()
 		}
 	}()
@@ -231,6 +233,64 @@ func TestRequestsThatOutliveTheBoundAreCutOff(t *testing.T) {
 	}
 	if got := j.all(); !slices.Equal(got, []string{"request cut off", "closed"}) {
 		t.Errorf("%q", got)
+	}
+}
+
+// A client that sends half a body and goes quiet is not waited for.
+func TestBodiesMustArrive(t *testing.T) {
+	t.Parallel()
+	p := newProcess(t, time.Minute)
+	p.readTimeout = 10 * time.Millisecond
+	failed := make(chan error, 2)
+	p.Handle(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, err := io.ReadAll(r.Body)
+		failed <- err
+	}))
+	launch(t, p)
+	for proto, client := range clients(t) {
+		body, writer := io.Pipe()
+		go func() { _, _ = io.WriteString(writer, "half") }()
+		go func() {
+			if resp, err := client.Post("http://"+p.Addr()+"/", "text/plain", body); err == nil {
+				_ = resp.Body.Close()
+			}
+		}()
+		if err := <-failed; !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: %v", proto, err)
+		}
+		_ = writer.Close()
+	}
+}
+
+// The time a body may take is not the time an answer may take.
+func TestAnswersMayTakeLongerThanBodies(t *testing.T) {
+	t.Parallel()
+	p := newProcess(t, time.Minute)
+	p.readTimeout = 50 * time.Millisecond
+	p.Handle(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		timer := time.NewTimer(3 * p.readTimeout)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			_, _ = io.WriteString(w, "late")
+		case <-r.Context().Done():
+			t.Error(context.Cause(r.Context()))
+		}
+	}))
+	launch(t, p)
+	for proto, client := range clients(t) {
+		for range 2 { // the second time on the same connection
+			resp, err := client.Post("http://"+p.Addr()+"/", "text/plain", strings.NewReader("all of it"))
+			if err != nil {
+				t.Errorf("%s: %v", proto, err)
+				continue
+			}
+			if text, err := io.ReadAll(resp.Body); err != nil || string(text) != "late" {
+				t.Errorf("%s: %q %v", proto, text, err)
+			}
+			_ = resp.Body.Close()
+		}
 	}
 }
 

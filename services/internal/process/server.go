@@ -14,6 +14,9 @@ import (
 const (
 	// readHeaderTimeout ends connections that open and say nothing, or say it slowly.
 	readHeaderTimeout = 10 * time.Second
+	// readTimeout ends requests whose body does not arrive. It does not bound the answer: net/http lifts it at the end
+	// of the body. A client stream, whose body is long on purpose, would need a server of its own.
+	readTimeout = 30 * time.Second
 	// idleTimeout is longer than the keep-alive of common clients (90 s in Go), so that they close first: a request
 	// sent on a connection that the server is closing fails.
 	idleTimeout = 2 * time.Minute
@@ -31,6 +34,7 @@ func (p *Process) server(base context.Context) *http.Server {
 		Handler:           p.handler(),
 		Protocols:         protocols,
 		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       p.readTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(p.Logger.Handler(), slog.LevelWarn),

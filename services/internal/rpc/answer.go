@@ -3,10 +3,8 @@ package rpc
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
-	"time"
 )
 
 // answer is a ResponseWriter that remembers the status, and that gives a body to refusals of net/http and of Connect
@@ -82,33 +80,6 @@ func (a *answer) Flush() {
 		a.WriteHeader(http.StatusOK)
 	}
 	_ = http.NewResponseController(a.ResponseWriter).Flush() // what cannot be flushed arrives later
-}
-
-// body is a request body of bounded size that must arrive in time. Only its arrival is timed: the deadline of the
-// connection is lifted at its end, since net/http takes one that passes later for a client that is gone.
-type body struct {
-	io.ReadCloser
-
-	lift func() // nil when there is no deadline (any more)
-}
-
-func newBody(w http.ResponseWriter, from io.ReadCloser, most int64, within time.Duration) *body {
-	b := &body{ReadCloser: http.MaxBytesReader(w, from, most)}
-	control := http.NewResponseController(w)
-	if control.SetReadDeadline(time.Now().Add(within)) == nil {
-		b.lift = func() { _ = control.SetReadDeadline(time.Time{}) } // fails only on a dead connection
-	}
-	return b
-}
-
-// Read is part of io.Reader.
-func (b *body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil && b.lift != nil {
-		b.lift()
-		b.lift = nil
-	}
-	return n, err
 }
 
 // clip keeps what came from outside short enough for one line.

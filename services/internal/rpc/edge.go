@@ -22,11 +22,10 @@ import (
 
 // The defaults of Config.
 const (
-	DefaultMaxBytes    = 4 << 20
-	DefaultMaxDepth    = 100
-	DefaultTimeout     = 30 * time.Second
-	DefaultMaxTimeout  = 5 * time.Minute
-	DefaultBodyTimeout = 30 * time.Second
+	DefaultMaxBytes   = 4 << 20
+	DefaultMaxDepth   = 100
+	DefaultTimeout    = 30 * time.Second
+	DefaultMaxTimeout = 5 * time.Minute
 )
 
 // compressMinBytes is the size from which answers are compressed: below it gzip costs more time than it saves.
@@ -49,8 +48,6 @@ type Config struct {
 	// Timeout is the deadline of a unary call that brings none, MaxTimeout the longest that one may bring. Neither
 	// applies to streams, which end with their client or at Draining.
 	Timeout, MaxTimeout time.Duration
-	// BodyTimeout bounds the time in which a request's body must have arrived; it suits no client streams.
-	BodyTimeout time.Duration
 	// Draining, when closed, ends streams with the code unavailable.
 	Draining <-chan struct{}
 }
@@ -75,7 +72,6 @@ func New(cfg Config) *Edge {
 	setDefault(&cfg.MaxDepth, DefaultMaxDepth)
 	setDefault(&cfg.Timeout, DefaultTimeout)
 	setDefault(&cfg.MaxTimeout, DefaultMaxTimeout)
-	setDefault(&cfg.BodyTimeout, DefaultBodyTimeout)
 	return &Edge{
 		cfg:     cfg,
 		metrics: newMetrics(cfg.Registry),
@@ -119,7 +115,7 @@ func (e *Edge) Handler(next http.Handler) http.Handler {
 		defer e.metrics.inFlight.Dec()
 		answer := &answer{ResponseWriter: w, request: r}
 		if r.Body != nil && r.Body != http.NoBody {
-			r.Body = newBody(w, r.Body, int64(e.cfg.MaxBytes)+bodySlack, e.cfg.BodyTimeout)
+			r.Body = http.MaxBytesReader(w, r.Body, int64(e.cfg.MaxBytes)+bodySlack)
 		}
 		r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
 		defer e.finish(r, answer, c)

@@ -35,7 +35,7 @@ func BodyToProto(b *policy.Body) *eventv1.PolicyBody {
 	}
 	return &eventv1.PolicyBody{
 		Definition: d, Resource: b.Resource, Description: b.Description,
-		EnforcementMode: enforcementModes.toProto(b.Enforcement), ValidationMode: validationModes.toProto(b.Validation),
+		EnforcementMode: enumTo[eventv1.EnforcementMode](b.Enforcement), ValidationMode: enumTo[eventv1.ValidationMode](b.Validation),
 	}
 }
 
@@ -70,66 +70,38 @@ func PolicyDefinitionFromProto(m *eventv1.PolicyDefinition) (policy.Language, st
 	return "", "", policy.Invalid("union", "definition", "definition must have exactly one of cedar or policy")
 }
 
-// enum maps a domain's words to an enum's numbers and back. The zero number stands for "".
-type enum[W ~string, N ~int32] struct {
-	what    string
-	numbers map[W]N
-}
-
-func (e enum[W, N]) toProto(word W) N { return e.numbers[word] }
-
-func (e enum[W, N]) fromProto(number N) (W, error) {
-	if number == 0 {
-		return "", nil
+// namedEnum is enumFrom for an enum that comes from outside: a number without a name is refused.
+func namedEnum[T ~string, E protoEnum](field string, value E) (T, error) {
+	if value.Descriptor().Values().ByNumber(value.Number()) == nil {
+		return "", policy.Invalid("enum", field, "%s has the unknown value %d", field, value)
 	}
-	for word, n := range e.numbers {
-		if n == number {
-			return word, nil
-		}
-	}
-	return "", policy.Invalid("enum", e.what, "%s has the unknown value %d", e.what, number)
+	return enumFrom[T](value), nil
 }
-
-var (
-	enforcementModes = enum[policy.EnforcementMode, eventv1.EnforcementMode]{"enforcementMode", map[policy.EnforcementMode]eventv1.EnforcementMode{
-		policy.EnforcementActive:  eventv1.EnforcementMode_ENFORCEMENT_MODE_ACTIVE,
-		policy.EnforcementLogOnly: eventv1.EnforcementMode_ENFORCEMENT_MODE_LOG_ONLY,
-	}}
-	validationModes = enum[policy.ValidationMode, eventv1.ValidationMode]{"validationMode", map[policy.ValidationMode]eventv1.ValidationMode{
-		policy.FailOnAnyFindings: eventv1.ValidationMode_VALIDATION_MODE_FAIL_ON_ANY_FINDINGS,
-		policy.IgnoreAllFindings: eventv1.ValidationMode_VALIDATION_MODE_IGNORE_ALL_FINDINGS,
-	}}
-	onStales = enum[policy.OnStale, eventv1.OnStale]{"settings.onStale", map[policy.OnStale]eventv1.OnStale{
-		policy.OnStaleServe: eventv1.OnStale_ON_STALE_SERVE,
-		policy.OnStaleDeny:  eventv1.OnStale_ON_STALE_DENY,
-	}}
-	statuses = enum[policy.Status, eventv1.Status]{"status", map[policy.Status]eventv1.Status{
-		policy.Creating: eventv1.Status_STATUS_CREATING, policy.Active: eventv1.Status_STATUS_ACTIVE,
-		policy.Updating: eventv1.Status_STATUS_UPDATING, policy.Deleting: eventv1.Status_STATUS_DELETING,
-		policy.CreateFailed: eventv1.Status_STATUS_CREATE_FAILED, policy.UpdateFailed: eventv1.Status_STATUS_UPDATE_FAILED,
-		policy.DeleteFailed: eventv1.Status_STATUS_DELETE_FAILED,
-	}}
-)
 
 // EnforcementModeFromProto is "" for an absent mode.
 func EnforcementModeFromProto(m eventv1.EnforcementMode) (policy.EnforcementMode, error) {
-	return enforcementModes.fromProto(m)
+	return namedEnum[policy.EnforcementMode]("enforcementMode", m)
 }
 
 // ValidationModeFromProto is "" for an absent mode.
 func ValidationModeFromProto(m eventv1.ValidationMode) (policy.ValidationMode, error) {
-	return validationModes.fromProto(m)
+	return namedEnum[policy.ValidationMode]("validationMode", m)
+}
+
+// EngineModeFromProto is "" for an absent mode.
+func EngineModeFromProto(m eventv1.EngineMode) (policy.EngineMode, error) {
+	return namedEnum[policy.EngineMode]("mode", m)
 }
 
 // StatusToProto is the status on the wire.
-func StatusToProto(s policy.Status) eventv1.Status { return statuses.toProto(s) }
+func StatusToProto(s policy.Status) eventv1.Status { return enumTo[eventv1.Status](s) }
 
 // SettingsToProto is nil for settings of which nothing is set.
 func SettingsToProto(s policy.Settings) *eventv1.Settings {
 	if s.IsZero() {
 		return nil
 	}
-	m := &eventv1.Settings{OnStale: onStales.toProto(s.OnStale), StrictForbids: s.StrictForbids}
+	m := &eventv1.Settings{OnStale: enumTo[eventv1.OnStale](s.OnStale), StrictForbids: s.StrictForbids}
 	if s.StalenessBound != nil {
 		m.StalenessBoundMs = new(uint64(s.StalenessBound.Milliseconds()))
 	}
@@ -141,7 +113,7 @@ func SettingsToProto(s policy.Settings) *eventv1.Settings {
 
 // SettingsFromProto is the inverse of SettingsToProto.
 func SettingsFromProto(m *eventv1.Settings) (policy.Settings, error) {
-	onStale, err := onStales.fromProto(m.GetOnStale())
+	onStale, err := namedEnum[policy.OnStale]("settings.onStale", m.GetOnStale())
 	if m == nil || err != nil {
 		return policy.Settings{}, err
 	}
@@ -160,7 +132,7 @@ func SettingsFromProto(m *eventv1.Settings) (policy.Settings, error) {
 }
 
 func statusFromProto(m eventv1.Status) (policy.Status, error) {
-	s, err := statuses.fromProto(m)
+	s, err := namedEnum[policy.Status]("status", m)
 	if err == nil && s == "" {
 		return "", fmt.Errorf("status is missing")
 	}

@@ -166,6 +166,9 @@ func (l *Log) Close() {
 	}
 }
 
+// Ping is nil when the database answers.
+func (l *Log) Ping(ctx context.Context) error { return unavailable(l.pool.Ping(ctx)) }
+
 // Refuse makes every write fail with ErrRefused and this reason; nil allows them again.
 func (l *Log) Refuse(reason error) {
 	if reason == nil {

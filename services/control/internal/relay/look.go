@@ -19,6 +19,8 @@ import (
 // errMissing: there is no stream, or one that must go. Whoever leads makes a new one.
 var errMissing = errors.New("the stream has to be made anew")
 
+var errAway = errors.New("NATS does not answer; what is committed is published when it does")
+
 func unfit(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", errMissing, fmt.Sprintf(format, args...))
 }
@@ -33,6 +35,9 @@ func stopped(format string, args ...any) error {
 func (r *Relay) look(ctx context.Context) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*timeout)
 	defer cancel()
+	if !r.cfg.Conn.IsConnected() {
+		return 0, errAway
+	}
 	s, err := r.js.Stream(ctx, stream.PolicyStream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return 0, unfit("there is none")

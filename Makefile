@@ -1,0 +1,183 @@
+# `make help` says what there is. Everything is built with Go alone; the servers for the tests come from npm (`make fetch`).
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := all
+MAKEFLAGS += --warn-undefined-variables --no-builtin-rules --no-print-directory
+
+GO ?= go
+TEST ?=
+ARGS ?=
+FUZZ ?= .
+FUZZTIME ?= 30s
+BENCH ?= .
+BENCHTIME ?= 1s
+
+BIN := .bin
+WORKSPACE := $(shell sed -n 's|^[[:space:]]*\./||p' go.work)
+MODULES := $(WORKSPACE) tools
+# A workspace has no ./... of its own: every module is spelled out.
+PACKAGES := $(WORKSPACE:%=./%/...)
+GOLANGCI := $(abspath $(BIN)/golangci-lint)
+LINT_CONFIG := --config $(abspath .golangci.yml)
+LINT := $(GOLANGCI) run $(LINT_CONFIG) --allow-serial-runners
+# A string that grows by a few words in a loop is not better with a strings.Builder.
+FIX_FLAGS := -stringsbuilder=false
+DEVSERVERS := $(BIN)/devservers --ports free --only postgres --
+
+# $(call each-module,COMMAND): COMMAND in the folder of every module, as if it were alone in the world.
+each-module = for module in $(MODULES); do echo "$$module: $(1)"; (cd "$$module" && GOWORK=off $(1)); done
+
+##@ Everyday
+
+.PHONY: help
+help: ## Say what can be made
+	@awk 'BEGIN {FS = ":.*## "} \
+		/^##@/ {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo 'TEST=PACKAGES narrows test and test-faults, ARGS=FLAGS goes to go test (and to doctor): make test TEST=./services/policy/... ARGS=-v'
+	@echo 'FUZZ=REGEXP and BENCH=REGEXP choose, FUZZTIME=$(FUZZTIME) and BENCHTIME=$(BENCHTIME) say for how long.'
+
+.PHONY: all
+all: ## Lint, check what is generated, test
+	$(MAKE) lint
+	$(MAKE) check-generate
+	$(MAKE) test
+
+.PHONY: doctor
+doctor: $(BIN)/devservers ## Say what this machine lacks; needs nothing but Go
+	$(BIN)/devservers doctor $(ARGS)
+
+.PHONY: fetch
+fetch: $(BIN)/devservers ## Download Postgres and ClickHouse, once
+	$(BIN)/devservers fetch
+
+.PHONY: dev-build
+dev-build: ## Build the programs into .bin
+	CGO_ENABLED=0 $(GO) build -o $(BIN)/ ./services/cmd/...
+
+.PHONY: clean
+clean: ## Remove what was built; .data and the caches stay
+	rm -rf $(BIN)
+
+##@ Tests
+
+.PHONY: test
+test: $(BIN)/devservers ## Run the tests, with a Postgres of their own
+	$(DEVSERVERS) $(GO) test -race $(ARGS) $(or $(TEST),$(PACKAGES))
+	$(if $(TEST),,cd tools && GOWORK=off $(GO) test $(ARGS) ./...)
+
+# The tests of the files *_faults_test.go, which have the build tag faults. They are found by name, so that those of
+# the same package that `make test` runs are not run again.
+.PHONY: test-faults
+test-faults: $(BIN)/devservers ## Run the tests that break things, which take longer
+	@files=$$(find $(WORKSPACE) -name '*_faults_test.go'); \
+	if [ -z "$$files" ]; then echo 'there is no *_faults_test.go yet'; exit 0; fi; \
+	untagged=$$(grep -L '^//go:build faults' $$files || true); \
+	if [ -n "$$untagged" ]; then echo "without the first line //go:build faults: $$untagged"; exit 1; fi; \
+	names=$$(sed -nE 's/^func (Test[A-Za-z0-9_]+)\(.*/\1/p' $$files | sort -u | paste -sd '|'); \
+	folders=$$(printf '%s\n' $$files | xargs -n1 dirname | sort -u | sed 's|^|./|'); \
+	set -x; \
+	$(DEVSERVERS) $(GO) test -race -tags faults -timeout 20m -run "^($$names)$$" $(ARGS) $(or $(TEST),$$folders)
+
+.PHONY: fuzz
+fuzz: ## Fuzz every target for FUZZTIME
+	@targets=$$($(GO) test -list '^Fuzz' ./services/... | awk ' \
+		/^Fuzz/ {names[n++] = $$1} /^ok/ {for (i = 0; i < n; i++) print $$2, names[i]; n = 0}'); \
+	while read -r package name; do \
+		if [ -z "$$name" ] || ! grep -qE '$(FUZZ)' <<< "$$name"; then continue; fi; \
+		echo "$$package $$name"; \
+		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $(ARGS) "$$package" < /dev/null; \
+	done <<< "$$targets"
+
+.PHONY: bench
+bench: $(BIN)/devservers ## Run the benchmarks
+	$(DEVSERVERS) $(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem $(ARGS) $(or $(TEST),./services/...)
+
+##@ Code
+
+.PHONY: lint
+lint: lint-go lint-proto tidy-check ## Look for faults, and for what is not in our style
+
+.PHONY: lint-go
+lint-go: $(GOLANGCI)
+	cd tools/devservers && GOWORK=off $(GOLANGCI) fmt $(LINT_CONFIG) --diff .
+	$(GOLANGCI) fmt $(LINT_CONFIG) --diff $(WORKSPACE)
+	$(call each-module,$(GO) build -o /dev/null ./...)
+	$(call each-module,$(GO) vet -tags faults ./...)
+	$(call each-module,$(GO) fix $(FIX_FLAGS) -diff ./...)
+	$(LINT) $(PACKAGES)
+	cd tools && GOWORK=off $(LINT) ./...
+
+.PHONY: lint-proto
+lint-proto: $(BIN)/buf
+	$(BIN)/buf lint
+	$(BIN)/buf format -d --exit-code
+	$(BIN)/buf breaking --against proto/baseline.binpb
+
+.PHONY: tidy-check
+tidy-check: ## Check that go.mod and go.sum are tidy
+	$(call each-module,$(GO) mod tidy -diff)
+
+.PHONY: fix
+fix: $(GOLANGCI) $(BIN)/buf ## Repair what a program can repair
+	$(call each-module,$(GO) fix $(FIX_FLAGS) ./...)
+	$(call each-module,$(GO) mod tidy)
+	$(LINT) --fix $(PACKAGES) || true
+	cd tools && GOWORK=off $(LINT) --fix ./... || true
+	$(BIN)/buf format -w
+
+##@ The contract
+
+GENERATORS := $(BIN)/buf $(BIN)/protoc-gen-go $(BIN)/protoc-gen-connect-go
+
+.PHONY: generate
+generate: $(GENERATORS) ## Write proto/gen anew from the .proto files
+	$(BIN)/buf generate
+
+# Into a folder of its own, so that it says the same in a tree with changes and alters nothing.
+.PHONY: check-generate
+check-generate: $(GENERATORS) ## Check that proto/gen is what the .proto files say
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	$(BIN)/buf generate -o "$$fresh"; \
+	if ! diff -r -u "$$fresh/proto/gen" proto/gen; then \
+		echo 'proto/gen is not what the .proto files say: run `make generate` and commit the result'; exit 1; \
+	fi
+
+.PHONY: proto-baseline
+proto-baseline: $(BIN)/buf ## Agree on the contract as it is now; buf breaking compares with it
+	$(BIN)/buf build --exclude-source-info -o proto/baseline.binpb
+
+##@ Tools
+
+.PHONY: tools
+tools: $(GENERATORS) $(GOLANGCI) $(BIN)/devservers ## Build the tools into .bin
+
+# Built anew when the pinned version, the sources or Go itself have changed. touch, since go build leaves the time of a
+# program alone that is up to date.
+build-tool = cd $(1) && GOWORK=off CGO_ENABLED=0 $(GO) build -o '$(abspath $@)' $(2) && touch '$(abspath $@)'
+
+$(BIN)/buf: tools/go.mod tools/go.sum $(BIN)/.go-version
+	$(call build-tool,tools,github.com/bufbuild/buf/cmd/buf)
+
+$(GOLANGCI): tools/go.mod tools/go.sum $(BIN)/.go-version
+	$(call build-tool,tools,github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
+
+$(BIN)/devservers: tools/go.mod tools/go.sum $(BIN)/.go-version $(shell find tools/devservers -not -name '*_test.go')
+	$(call build-tool,tools,./devservers)
+
+$(BIN)/protoc-gen-go: proto/go.mod proto/go.sum $(BIN)/.go-version
+	$(call build-tool,proto,google.golang.org/protobuf/cmd/protoc-gen-go)
+
+$(BIN)/protoc-gen-connect-go: proto/go.mod proto/go.sum $(BIN)/.go-version
+	$(call build-tool,proto,connectrpc.com/connect/cmd/protoc-gen-connect-go)
+
+# Keeps its time as long as Go is the same.
+$(BIN)/.go-version: FORCE
+	@mkdir -p $(BIN)
+	@$(GO) version | cmp -s - $@ || $(GO) version > $@
+
+.PHONY: FORCE
+FORCE:

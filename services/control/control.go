@@ -1,0 +1,214 @@
+// Package control is the control service: the commands of callers become signed events in Postgres, the events go onto a
+// stream, and the state that they amount to answers queries. Any number of replicas may run on one database.
+package control
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/verdict-io/verdict/proto/gen/verdict/control/v1/controlv1connect"
+	"github.com/verdict-io/verdict/proto/gen/verdict/event/v1/eventv1connect"
+	"github.com/verdict-io/verdict/services/control/internal/app"
+	"github.com/verdict-io/verdict/services/control/internal/connectapi"
+	"github.com/verdict-io/verdict/services/control/internal/eventlog"
+	"github.com/verdict-io/verdict/services/control/internal/relay"
+	"github.com/verdict-io/verdict/services/internal/identity"
+	"github.com/verdict-io/verdict/services/internal/process"
+	"github.com/verdict-io/verdict/services/internal/rpc"
+	"github.com/verdict-io/verdict/services/internal/stream"
+	"github.com/verdict-io/verdict/services/policy"
+)
+
+// Config is what control is told.
+type Config struct {
+	process.Common
+
+	PostgresURL    string
+	NATSURL        string
+	SigningKey     string // file
+	TrustedKeys    string // file; "" trusts the signing key alone
+	Region         string
+	AppendTimeout  time.Duration
+	StreamReplicas int
+	StreamMaxBytes int64
+	StreamKeep     int
+	MaxBody        int64
+}
+
+// Register makes settings of the fields of c.
+func (c *Config) Register(fs *process.Flags) {
+	c.Common.Register(fs, "127.0.0.1:7401")
+	fs.Secret(&c.PostgresURL, "postgres-url", "VERDICT_POSTGRES_URL", "", "`URL` of the database, as user verdict_control")
+	fs.Secret(&c.NATSURL, "nats-url", "VERDICT_NATS_URL", "nats://127.0.0.1:7422", "`URL` of NATS; several behind commas")
+	fs.String(&c.SigningKey, "signing-key", "VERDICT_SIGNING_KEY", "", "PEM `FILE` of the Ed25519 key that signs events; `verdict keygen` makes one")
+	fs.String(&c.TrustedKeys, "trusted-keys", "VERDICT_TRUSTED_KEYS", "", "JSON `FILE` of the public keys that events may be signed with; without it only the signing key's own")
+	fs.String(&c.Region, "region", "VERDICT_REGION", "us-east-1", "`REGION` in every ARN, 9 to 15 characters")
+	fs.Duration(&c.AppendTimeout, "append-timeout", "", 5*time.Second, "bound of one transaction that appends")
+	fs.Int(&c.StreamReplicas, "stream-replicas", "", 1, "`N` NATS servers that keep the stream of policy events; 3 in production")
+	fs.Bytes(&c.StreamMaxBytes, "stream-max-bytes", "", 1<<30, "`SIZE` of the stream of policy events")
+	fs.Int(&c.StreamKeep, "stream-keep", "", 100_000, "`N` events before the head at which a stream that is made anew begins")
+	fs.Bytes(&c.MaxBody, "max-body", "", 6<<20, "`SIZE` of a request's body")
+	fs.Require("postgres-url", "signing-key")
+	fs.Check("region", policy.CheckRegion)
+}
+
+// Main runs control with settings from the command line and the environment until ctx ends.
+func Main(ctx context.Context, args, environ []string) error {
+	var cfg Config
+	fs := process.NewFlags("control", "keeps engines, policies, gateways and targets, and tells everyone what changes")
+	cfg.Register(fs)
+	if err := fs.Parse(args, environ); err != nil {
+		return err
+	}
+	s, err := New(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	return s.Run(ctx)
+}
+
+// Service is one replica.
+type Service struct {
+	proc  *process.Process
+	log   *eventlog.Log
+	conn  *nats.Conn
+	relay *relay.Relay
+	app   *app.App
+}
+
+// New connects, brings the state to the head of the log, and looks at the stream once, so that no write is accepted on a log
+// that is known to have gone back. NATS may be away: then writes go into the log and onto the stream later.
+func New(ctx context.Context, cfg Config) (*Service, error) {
+	signer, keys, err := readKeys(cfg)
+	if err != nil {
+		return nil, err
+	}
+	proc, err := process.New("control", cfg.Common)
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{proc: proc}
+	if err := s.open(ctx, cfg, signer, keys); err != nil {
+		s.close()
+		return nil, err
+	}
+	s.watch()
+	if err := s.serve(cfg, signer); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func readKeys(cfg Config) (*stream.Signer, stream.Keyring, error) {
+	signer, err := stream.ReadSigner(cfg.SigningKey)
+	if err != nil {
+		return nil, nil, err
+	}
+	if cfg.TrustedKeys == "" {
+		return signer, stream.NewKeyring(signer.Public()), nil
+	}
+	keys, err := stream.ReadKeyring(cfg.TrustedKeys)
+	if err == nil && keys[signer.KeyID()] == nil {
+		err = fmt.Errorf("trusted keys %s: the signing key %s is not among them, so nobody would believe this control", cfg.TrustedKeys, signer.KeyID())
+	}
+	return signer, keys, err
+}
+
+func (s *Service) open(ctx context.Context, cfg Config, signer *stream.Signer, keys stream.Keyring) error {
+	var err error
+	s.log, err = eventlog.Open(ctx, eventlog.Config{
+		PostgresURL: cfg.PostgresURL, Signer: signer, Keys: keys, AppendTimeout: cfg.AppendTimeout, Logger: s.proc.Logger,
+		Policy: policy.Config{Region: cfg.Region, Limits: policy.DefaultLimits()},
+	})
+	if err != nil {
+		return err
+	}
+	s.conn, err = nats.Connect(cfg.NATSURL, nats.Name("verdict-control"), nats.RetryOnFailedConnect(true),
+		nats.MaxReconnects(-1), nats.ReconnectWait(250*time.Millisecond), nats.ReconnectJitter(100*time.Millisecond, time.Second),
+		nats.ReconnectBufSize(-1)) // nothing is sent later than its time: the relay looks again and decides anew
+	if err != nil {
+		return fmt.Errorf("nats url: %w", err)
+	}
+	s.relay, err = relay.New(relay.Config{
+		Log: s.log, Conn: s.conn, Keys: keys, Signer: signer, Keep: uint64(cfg.StreamKeep), MaxBytes: cfg.StreamMaxBytes,
+		Replicas: cfg.StreamReplicas, Logger: s.proc.Logger, Registerer: s.proc.Registry,
+	})
+	if err != nil {
+		return err
+	}
+	_ = s.relay.Look(ctx) // logged; what matters has the log refuse writes
+	s.app = app.New(s.log, cfg.Region, s.proc.Logger)
+	return nil
+}
+
+// watch registers what /readyz says, what runs beside the requests, and what is closed in which order.
+func (s *Service) watch() {
+	s.proc.Health.Register("database", true, s.log.Ping)
+	s.proc.Health.Register("migrations", true, s.log.CheckMigrated)
+	s.proc.Health.Register("state_at_head", true, func(ctx context.Context) error {
+		_, err := s.log.State(ctx)
+		return err
+	})
+	s.proc.Health.Register("relay", false, func(context.Context) error { return s.relay.Status() })
+	s.proc.Health.Register("writes", false, func(context.Context) error { return s.log.Refusal() })
+	s.proc.Go("log", s.log.Run)
+	s.proc.Go("relay", s.relay.Run)
+	s.proc.Go("worker", s.app.Work)
+	s.proc.OnClose("nats", drain(s.conn))
+	s.proc.OnClose("database", func(context.Context) error { s.log.Close(); return nil })
+}
+
+// drain sends what is buffered and closes, or just closes when NATS is away.
+func drain(conn *nats.Conn) func(context.Context) error {
+	return func(ctx context.Context) error {
+		defer conn.Close()
+		if !conn.IsConnected() {
+			return nil
+		}
+		return conn.FlushWithContext(ctx)
+	}
+}
+
+func (s *Service) serve(cfg Config, signer *stream.Signer) error {
+	callers, err := identity.NewLoopback(cfg.LoopbackAccount)
+	if err != nil {
+		return err
+	}
+	edge := rpc.New(rpc.Config{
+		Callers: callers, Logger: s.proc.Logger, Registry: s.proc.Registry, MaxBytes: int(cfg.MaxBody), Draining: s.proc.Draining(),
+	})
+	mux := http.NewServeMux()
+	mux.Handle(controlv1connect.NewControlServiceHandler(connectapi.NewControl(s.app), edge.HandlerOptions()...))
+	mux.Handle(eventv1connect.NewEventServiceHandler(connectapi.NewEvents(s.app, signer), edge.HandlerOptions()...))
+	s.proc.Handle(edge.Handler(mux))
+	return nil
+}
+
+// Run serves until ctx ends, and then shuts down: not ready, requests finished, loops ended, NATS, database.
+func (s *Service) Run(ctx context.Context) error { return s.proc.Run(ctx) }
+
+// Listen binds the address, so that Addr can tell it before Run.
+func (s *Service) Listen() error { return s.proc.Listen() }
+
+// Addr is the host:port that is listened on.
+func (s *Service) Addr() string { return s.proc.Addr() }
+
+// close ends what open began.
+func (s *Service) close() {
+	if s.conn != nil {
+		s.conn.Close()
+	}
+	if s.log != nil {
+		s.log.Close()
+	}
+}
+
+// Migrate brings the database up to this version; see eventlog.Migrate.
+func Migrate(ctx context.Context, ownerURL, password string) ([]int64, error) {
+	return eventlog.Migrate(ctx, ownerURL, password)
+}

@@ -1,0 +1,166 @@
+// Package app is what control can do, for whichever API asks: commands, which become events in the log, queries, which are
+// answered from a state that has caught up with the log, and the worker that activates policies.
+//
+// It guarantees that an answer to a write shows the thing as that write left it, also when the same request comes a second
+// time, and that a policy that was created is examined in the end, whatever crashes in between.
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"iter"
+	"log/slog"
+	"strings"
+
+	"connectrpc.com/connect"
+
+	"github.com/verdict-io/verdict/services/control/internal/eventlog"
+	"github.com/verdict-io/verdict/services/internal/identity"
+	"github.com/verdict-io/verdict/services/internal/rpc"
+	"github.com/verdict-io/verdict/services/internal/stream"
+	"github.com/verdict-io/verdict/services/policy"
+)
+
+// App is the service behind its APIs. It may be used by any number of goroutines.
+type App struct {
+	log    *eventlog.Log
+	region string
+	logger *slog.Logger
+}
+
+// New is an App over a log.
+func New(log *eventlog.Log, region string, logger *slog.Logger) *App {
+	return &App{log: log, region: region, logger: logger}
+}
+
+// Region is the region in every ARN.
+func (a *App) Region() string { return a.region }
+
+// Call is a request as far as all writes have it in common.
+type Call struct {
+	Caller      identity.Caller
+	RequestID   string
+	ClientToken string      // "" when the request has none
+	RequestHash policy.Hash // of everything that was asked for but the token
+}
+
+func (c Call) cause() policy.Cause {
+	cause := policy.Cause{
+		Actor:     policy.Actor{Account: c.Caller.Account, ID: c.Caller.ID, Method: c.Caller.Method, SourceAddress: c.Caller.SourceAddress},
+		RequestID: c.RequestID, ClientToken: c.ClientToken,
+	}
+	if c.ClientToken != "" {
+		cause.RequestHash = c.RequestHash
+	}
+	return cause
+}
+
+// Outcome is what a write led to.
+type Outcome struct {
+	Account  *policy.Account // in which the thing is as the write left it
+	Ref      policy.Ref      // the thing
+	Revision uint64          // the state that holds the write
+}
+
+// Create carries out a command that makes something. The command is made for a random suffix of its id, and made again for
+// another one in the rare case that the id is taken.
+func (a *App) Create(ctx context.Context, call Call, command func(suffix string) policy.Command) (Outcome, error) {
+	if err := checkToken(call.ClientToken); err != nil {
+		return Outcome{}, err
+	}
+	var result eventlog.Result
+	var err error
+	for range 3 {
+		result, err = a.append(ctx, call, command(strings.ToLower(rand.Text()[:policy.SuffixLength])))
+		if refused, ok := errors.AsType[*policy.Error](err); !ok || refused.Reason != "id_taken" {
+			break
+		}
+	}
+	if err != nil {
+		return Outcome{}, err
+	}
+	account, err := policy.Born(result.Events)
+	if err != nil {
+		return Outcome{}, err
+	}
+	return Outcome{Account: account, Ref: result.Events[0].Event.Ref(), Revision: result.Revision}, nil
+}
+
+// Change carries out a command that changes something.
+func (a *App) Change(ctx context.Context, call Call, command policy.Command) (Outcome, error) {
+	result, err := a.append(ctx, call, command)
+	if err != nil {
+		return Outcome{}, err
+	}
+	return Outcome{Account: result.After.Account(call.Caller.Account), Revision: result.Revision}, nil
+}
+
+// Delete carries out a command that deletes something, and shows it as it was, DELETING.
+func (a *App) Delete(ctx context.Context, call Call, command policy.Command) (Outcome, error) {
+	result, err := a.append(ctx, call, command)
+	if err != nil {
+		return Outcome{}, err
+	}
+	account, err := result.Before.Account(call.Caller.Account).With(result.Events[0])
+	return Outcome{Account: account, Revision: result.Revision}, err
+}
+
+func (a *App) append(ctx context.Context, call Call, command policy.Command) (eventlog.Result, error) {
+	results, err := a.log.Append(ctx, eventlog.Request{Account: call.Caller.Account, Cause: call.cause(), Command: command})
+	if err != nil {
+		return eventlog.Result{}, explain(err)
+	}
+	return results[0], results[0].Err
+}
+
+// Account is everything of an account, not older than the call, and the revision of that.
+func (a *App) Account(ctx context.Context, id string) (*policy.Account, uint64, error) {
+	s, err := a.log.State(ctx)
+	if err != nil {
+		return nil, 0, explain(err)
+	}
+	return s.Account(id), s.Position, nil
+}
+
+// State is the whole state, not older than the call, for followers.
+func (a *App) State(ctx context.Context) (*policy.State, error) {
+	s, err := a.log.State(ctx)
+	return s, explain(err)
+}
+
+// Head is where the log is, read for this call.
+func (a *App) Head(ctx context.Context) (stream.Head, error) {
+	h, err := a.log.Head(ctx)
+	return h, explain(err)
+}
+
+// ReadEvents yields the events after a position, up to the head. An error is the last pair.
+func (a *App) ReadEvents(ctx context.Context, after uint64) iter.Seq2[eventlog.Row, error] {
+	return func(yield func(eventlog.Row, error) bool) {
+		for row, err := range a.log.Read(ctx, after) {
+			if !yield(row, explain(err)) {
+				return
+			}
+		}
+	}
+}
+
+// explain says what the failures of the log mean for whoever asked.
+func explain(err error) error {
+	wrap := func(code connect.Code, reason, text string) error {
+		return &rpc.Error{Code: code, Reason: reason, Message: text, Cause: err}
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, eventlog.ErrRefused), errors.Is(err, eventlog.ErrWentBack), errors.Is(err, eventlog.ErrCorrupt):
+		return wrap(connect.CodeFailedPrecondition, "log_needs_operator", err.Error())
+	case errors.Is(err, eventlog.ErrUnknown):
+		return wrap(connect.CodeUnavailable, "outcome_unknown",
+			"the database went away during the commit: repeat the request with the same clientToken, or look whether it was carried out")
+	case errors.Is(err, eventlog.ErrUnavailable):
+		return wrap(connect.CodeUnavailable, "database_unavailable", "the database does not answer; nothing was changed: try again")
+	}
+	return err
+}

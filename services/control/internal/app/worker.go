@@ -1,0 +1,81 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/verdict-io/verdict/services/control/internal/eventlog"
+	"github.com/verdict-io/verdict/services/policy"
+)
+
+// together is how many verdicts of the worker share one append.
+const together = 100
+
+// Work examines policies that are CREATING or UPDATING, and activates or fails them, until ctx ends. Every replica does: what
+// another has finished first is refused as stale, and what one leaves behind when it crashes the next state shows again.
+func (a *App) Work(ctx context.Context) error {
+	done := uint64(0)
+	for {
+		s, err := a.log.Wait(ctx, done)
+		if err != nil {
+			return err
+		}
+		if err := a.examineAll(ctx, s); err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			a.logger.WarnContext(ctx, "activating policies", slog.Any("error", err))
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Second):
+			}
+			continue // the same state again
+		}
+		done = s.Position
+	}
+}
+
+// examineAll examines what waits in s.
+func (a *App) examineAll(ctx context.Context, s *policy.State) error {
+	var batch []eventlog.Request
+	for account := range s.Accounts() {
+		for ref := range account.Pending() {
+			e, ok := policy.Examine(account, ref, a.region)
+			if !ok {
+				continue
+			}
+			batch = append(batch, eventlog.Request{
+				Account: account.ID,
+				Cause:   policy.Cause{Actor: policy.Actor{Account: account.ID, ID: "verdict", Method: "internal"}},
+				Command: policy.FinishPolicy{EngineID: ref.Parent, ID: ref.ID, Examination: e},
+			})
+			if len(batch) == together {
+				if err := a.finish(ctx, batch); err != nil {
+					return err
+				}
+				batch = nil
+			}
+		}
+	}
+	return a.finish(ctx, batch)
+}
+
+// finish records verdicts. One that is stale is dropped: the state that made it so is on its way, and is examined then.
+func (a *App) finish(ctx context.Context, batch []eventlog.Request) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	results, err := a.log.Append(ctx, batch...)
+	if err != nil {
+		return err
+	}
+	for i, r := range results {
+		if r.Err != nil && !errors.Is(r.Err, policy.ErrStale) && !errors.Is(r.Err, policy.ErrNotFound) {
+			a.logger.ErrorContext(ctx, "a policy could not be finished",
+				slog.String("policy", batch[i].Command.(policy.FinishPolicy).ID), slog.Any("error", r.Err))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,132 @@
+// Package connectapi is Verdict's own API: it turns requests of ControlService and EventService into commands and queries of
+// app, and what they answer into messages. Proto types end here.
+package connectapi
+
+import (
+	"context"
+	"crypto/sha256"
+	"strconv"
+
+	"google.golang.org/protobuf/proto"
+
+	controlv1 "github.com/verdict-io/verdict/proto/gen/verdict/control/v1"
+	"github.com/verdict-io/verdict/proto/gen/verdict/control/v1/controlv1connect"
+	"github.com/verdict-io/verdict/services/control/internal/app"
+	"github.com/verdict-io/verdict/services/internal/identity"
+	"github.com/verdict-io/verdict/services/internal/rpc"
+	"github.com/verdict-io/verdict/services/policy"
+)
+
+// Control implements ControlService.
+type Control struct{ app *app.App }
+
+var _ controlv1connect.ControlServiceHandler = (*Control)(nil)
+
+// NewControl serves a.
+func NewControl(a *app.App) *Control { return &Control{app: a} }
+
+// caller is who calls; rpc.Edge lets nobody unknown through.
+func caller(ctx context.Context) identity.Caller {
+	c, _ := identity.FromContext(ctx)
+	return c
+}
+
+func call(ctx context.Context) app.Call { return app.Call{Caller: caller(ctx), RequestID: rpc.RequestID(ctx)} }
+
+// tokenRequest is a request with a client token.
+type tokenRequest interface {
+	proto.Message
+	GetClientToken() string
+}
+
+// tokenCall is call for a request with a client token. The request's hash leaves the token out, so that the same request with
+// another token is another request, and the same token with another request is found out.
+func tokenCall(ctx context.Context, req tokenRequest) (app.Call, error) {
+	c := call(ctx)
+	c.ClientToken = req.GetClientToken()
+	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(req)
+	if err != nil {
+		return c, err
+	}
+	c.RequestHash = sha256.Sum256(append([]byte(req.ProtoReflect().Descriptor().FullName()+"\n"), data...))
+	return c, nil
+}
+
+// revision is a position as callers see it: opaque.
+func revision(position uint64) string { return strconv.FormatUint(position, 10) }
+
+func (c *Control) account(ctx context.Context) (*policy.Account, uint64, error) {
+	return c.app.Account(ctx, caller(ctx).Account)
+}
+
+func (c *Control) arn(account *policy.Account, ref policy.Ref) string {
+	return policy.ARN(c.app.Region(), account.ID, ref)
+}
+
+// TagResource implements ControlService.
+func (c *Control) TagResource(ctx context.Context, req *controlv1.TagResourceRequest) (*controlv1.TagResourceResponse, error) {
+	ref, err := c.parseARN(ctx, req.GetResourceArn())
+	if err != nil {
+		return nil, err
+	}
+	out, err := c.app.Change(ctx, call(ctx), policy.AddTags{Of: ref, Tags: req.GetTags()})
+	if err != nil {
+		return nil, err
+	}
+	return &controlv1.TagResourceResponse{Tags: out.Account.Tags(ref), Revision: revision(out.Revision)}, nil
+}
+
+// UntagResource implements ControlService.
+func (c *Control) UntagResource(ctx context.Context, req *controlv1.UntagResourceRequest) (*controlv1.UntagResourceResponse, error) {
+	ref, err := c.parseARN(ctx, req.GetResourceArn())
+	if err != nil {
+		return nil, err
+	}
+	out, err := c.app.Change(ctx, call(ctx), policy.RemoveTags{Of: ref, Keys: req.GetTagKeys()})
+	if err != nil {
+		return nil, err
+	}
+	return &controlv1.UntagResourceResponse{Tags: out.Account.Tags(ref), Revision: revision(out.Revision)}, nil
+}
+
+// ListTagsForResource implements ControlService.
+func (c *Control) ListTagsForResource(ctx context.Context, req *controlv1.ListTagsForResourceRequest) (*controlv1.ListTagsForResourceResponse, error) {
+	ref, err := c.parseARN(ctx, req.GetResourceArn())
+	if err != nil {
+		return nil, err
+	}
+	account, position, err := c.account(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !account.Has(ref) {
+		return nil, policy.NotFound("resource", "resourceArn", req.GetResourceArn())
+	}
+	return &controlv1.ListTagsForResourceResponse{Tags: account.Tags(ref), Revision: revision(position)}, nil
+}
+
+func (c *Control) parseARN(ctx context.Context, arn string) (policy.Ref, error) {
+	return policy.ParseARN(c.app.Region(), caller(ctx).Account, "resourceArn", arn)
+}
+
+// GetAccountSettings implements ControlService.
+func (c *Control) GetAccountSettings(ctx context.Context, _ *controlv1.GetAccountSettingsRequest) (*controlv1.GetAccountSettingsResponse, error) {
+	account, position, err := c.account(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &controlv1.GetAccountSettingsResponse{Settings: settingsToProto(account.Settings), Revision: revision(position)}, nil
+}
+
+// UpdateAccountSettings implements ControlService.
+func (c *Control) UpdateAccountSettings(ctx context.Context, req *controlv1.UpdateAccountSettingsRequest) (*controlv1.UpdateAccountSettingsResponse, error) {
+	settings, err := settingsFromProto(req.GetSettings())
+	if err != nil {
+		return nil, err
+	}
+	out, err := c.app.Change(ctx, call(ctx), policy.SetAccountSettings{Settings: settings})
+	if err != nil {
+		return nil, err
+	}
+	return &controlv1.UpdateAccountSettingsResponse{Settings: settingsToProto(out.Account.Settings), Revision: revision(out.Revision)}, nil
+}

@@ -1,0 +1,167 @@
+package connectapi
+
+import (
+	"context"
+	"iter"
+
+	controlv1 "github.com/verdict-io/verdict/proto/gen/verdict/control/v1"
+	eventv1 "github.com/verdict-io/verdict/proto/gen/verdict/event/v1"
+	"github.com/verdict-io/verdict/services/control/internal/app"
+	"github.com/verdict-io/verdict/services/internal/stream"
+	"github.com/verdict-io/verdict/services/policy"
+)
+
+func (c *Control) policy(a *policy.Account, engineID, id string) *controlv1.Policy {
+	p := a.Engine(engineID).Policy(id)
+	m := &controlv1.Policy{
+		PolicyId: p.ID, PolicyArn: c.arn(a, policy.PolicyRef(engineID, p.ID)), PolicyEngineId: engineID, Name: p.Name,
+		Status: stream.StatusToProto(p.Status), StatusReasons: p.Reasons,
+		InForce: stream.BodyToProto(p.InForce), Candidate: stream.BodyToProto(p.Candidate),
+		CreatedAt: timestamp(p.CreatedAt), UpdatedAt: timestamp(p.UpdatedAt), Tags: p.Tags, Version: p.Version,
+	}
+	if p.ActiveRevision > 0 {
+		m.ActiveRevision = revision(p.ActiveRevision)
+	}
+	return m
+}
+
+// statement takes a definition apart and parses it.
+func statement(m *eventv1.PolicyDefinition) (policy.Language, policy.Statement, error) {
+	language, text, err := stream.PolicyDefinitionFromProto(m)
+	if err != nil {
+		return "", policy.Statement{}, err
+	}
+	s, err := policy.ParseStatement(text)
+	return language, s, err
+}
+
+// CreatePolicy implements ControlService.
+func (c *Control) CreatePolicy(ctx context.Context, req *controlv1.CreatePolicyRequest) (*controlv1.CreatePolicyResponse, error) {
+	command, err := createPolicy(req)
+	if err != nil {
+		return nil, err
+	}
+	call, err := tokenCall(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	out, err := c.app.Create(ctx, call, func(suffix string) policy.Command {
+		command.ID = policy.NewID(policy.KindPolicy, command.Name, suffix)
+		return command
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &controlv1.CreatePolicyResponse{Policy: c.policy(out.Account, out.Ref.Parent, out.Ref.ID), Revision: revision(out.Revision)}, nil
+}
+
+func createPolicy(req *controlv1.CreatePolicyRequest) (policy.CreatePolicy, error) {
+	language, s, err := statement(req.GetDefinition())
+	if err != nil {
+		return policy.CreatePolicy{}, err
+	}
+	enforcement, err := stream.EnforcementModeFromProto(req.GetEnforcementMode())
+	if err != nil {
+		return policy.CreatePolicy{}, err
+	}
+	validation, err := stream.ValidationModeFromProto(req.GetValidationMode())
+	return policy.CreatePolicy{
+		EngineID: req.GetPolicyEngineId(), Name: req.GetName(), Language: language, Statement: s,
+		Description: req.GetDescription(), Enforcement: enforcement, Validation: validation, Tags: req.GetTags(),
+	}, err
+}
+
+// GetPolicy implements ControlService.
+func (c *Control) GetPolicy(ctx context.Context, req *controlv1.GetPolicyRequest) (*controlv1.GetPolicyResponse, error) {
+	account, position, err := c.account(ctx)
+	if err != nil {
+		return nil, err
+	}
+	e := account.Engine(req.GetPolicyEngineId())
+	if e == nil {
+		return nil, policy.NotFound("policy engine", "policyEngineId", req.GetPolicyEngineId())
+	}
+	if e.Policy(req.GetPolicyId()) == nil {
+		return nil, policy.NotFound("policy", "policyId", req.GetPolicyId())
+	}
+	return &controlv1.GetPolicyResponse{Policy: c.policy(account, e.ID, req.GetPolicyId()), Revision: revision(position)}, nil
+}
+
+// ListPolicies implements ControlService.
+func (c *Control) ListPolicies(ctx context.Context, req *controlv1.ListPoliciesRequest) (*controlv1.ListPoliciesResponse, error) {
+	account, position, err := c.account(ctx)
+	if err != nil {
+		return nil, err
+	}
+	e := account.Engine(req.GetPolicyEngineId())
+	if e == nil {
+		return nil, policy.NotFound("policy engine", "policyEngineId", req.GetPolicyEngineId())
+	}
+	scope := req.GetTargetResourceScope()
+	listing := app.Listing{Account: account.ID, Kind: "policies", Parent: e.ID, Filter: scope}
+	page, next, err := app.Page(listing, req.GetPageSize(), req.GetPageToken(),
+		func(after string) iter.Seq[*policy.Policy] { return scoped(e.PoliciesAfter(after), scope) },
+		func(p *policy.Policy) string { return p.ID })
+	if err != nil {
+		return nil, err
+	}
+	resp := &controlv1.ListPoliciesResponse{NextPageToken: next, Revision: revision(position)}
+	for _, p := range page {
+		resp.Policies = append(resp.Policies, c.policy(account, e.ID, p.ID))
+	}
+	return resp, nil
+}
+
+// scoped leaves only policies that are scoped to a gateway's ARN; "" leaves all.
+func scoped(all iter.Seq[*policy.Policy], arn string) iter.Seq[*policy.Policy] {
+	return func(yield func(*policy.Policy) bool) {
+		for p := range all {
+			if (arn == "" || p.Definition().Resource == arn) && !yield(p) {
+				return
+			}
+		}
+	}
+}
+
+// UpdatePolicy implements ControlService.
+func (c *Control) UpdatePolicy(ctx context.Context, req *controlv1.UpdatePolicyRequest) (*controlv1.UpdatePolicyResponse, error) {
+	command, err := updatePolicy(req)
+	if err != nil {
+		return nil, err
+	}
+	out, err := c.app.Change(ctx, call(ctx), command)
+	if err != nil {
+		return nil, err
+	}
+	return &controlv1.UpdatePolicyResponse{Policy: c.policy(out.Account, command.EngineID, command.ID), Revision: revision(out.Revision)}, nil
+}
+
+func updatePolicy(req *controlv1.UpdatePolicyRequest) (policy.UpdatePolicy, error) {
+	u := policy.UpdatePolicy{
+		EngineID: req.GetPolicyEngineId(), ID: req.GetPolicyId(), Description: req.Description, ExpectedVersion: req.GetExpectedVersion(),
+	}
+	if req.GetDefinition() != nil {
+		language, s, err := statement(req.GetDefinition())
+		if err != nil {
+			return u, err
+		}
+		u.Language, u.Statement = language, &s
+	}
+	var err error
+	if u.Enforcement, err = stream.EnforcementModeFromProto(req.GetEnforcementMode()); err != nil {
+		return u, err
+	}
+	u.Validation, err = stream.ValidationModeFromProto(req.GetValidationMode())
+	return u, err
+}
+
+// DeletePolicy implements ControlService.
+func (c *Control) DeletePolicy(ctx context.Context, req *controlv1.DeletePolicyRequest) (*controlv1.DeletePolicyResponse, error) {
+	out, err := c.app.Delete(ctx, call(ctx), policy.DeletePolicy{
+		EngineID: req.GetPolicyEngineId(), ID: req.GetPolicyId(), ExpectedVersion: req.GetExpectedVersion(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &controlv1.DeletePolicyResponse{Policy: c.policy(out.Account, req.GetPolicyEngineId(), req.GetPolicyId()), Revision: revision(out.Revision)}, nil
+}
