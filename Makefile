@@ -26,8 +26,8 @@ LINT := $(GOLANGCI) run $(LINT_CONFIG) --allow-serial-runners
 FIX_FLAGS := -stringsbuilder=false
 DEVSERVERS := $(BIN)/devservers --ports free --only postgres --
 
-# $(call each-module,COMMAND): COMMAND in the folder of every module, as if it were alone in the world.
-each-module = for module in $(MODULES); do echo "$$module: $(1)"; (cd "$$module" && GOWORK=off $(1)); done
+# $(call each-module,MODULES,COMMAND): COMMAND in the folder of each module, as if it were alone in the world.
+each-module = @for module in $(1); do echo "$$module: $(2)"; (cd "$$module" && GOWORK=off $(2)); done
 
 ##@ Everyday
 
@@ -105,9 +105,9 @@ lint: lint-go lint-proto tidy-check ## Look for faults, and for what is not in o
 lint-go: $(GOLANGCI)
 	cd tools/devservers && GOWORK=off $(GOLANGCI) fmt $(LINT_CONFIG) --diff .
 	$(GOLANGCI) fmt $(LINT_CONFIG) --diff $(WORKSPACE)
-	$(call each-module,$(GO) build -o /dev/null ./...)
-	$(call each-module,$(GO) vet -tags faults ./...)
-	$(call each-module,$(GO) fix $(FIX_FLAGS) -diff ./...)
+	$(call each-module,$(MODULES),$(GO) build -o /dev/null ./...)
+	$(call each-module,$(MODULES),$(GO) vet -tags faults ./...)
+	$(call each-module,$(MODULES),$(GO) fix $(FIX_FLAGS) -diff ./...)
 	$(LINT) $(PACKAGES)
 	cd tools && GOWORK=off $(LINT) ./...
 
@@ -117,14 +117,16 @@ lint-proto: $(BIN)/buf
 	$(BIN)/buf format -d --exit-code
 	$(BIN)/buf breaking --against proto/baseline.binpb
 
+# tools is left out: tidying it would load the tests of everything that the linters are made of. That its go.mod and
+# go.sum name enough shows in every build.
 .PHONY: tidy-check
 tidy-check: ## Check that go.mod and go.sum are tidy
-	$(call each-module,$(GO) mod tidy -diff)
+	$(call each-module,$(WORKSPACE),$(GO) mod tidy -diff)
 
 .PHONY: fix
 fix: $(GOLANGCI) $(BIN)/buf ## Repair what a program can repair
-	$(call each-module,$(GO) fix $(FIX_FLAGS) ./...)
-	$(call each-module,$(GO) mod tidy)
+	$(call each-module,$(MODULES),$(GO) fix $(FIX_FLAGS) ./...)
+	$(call each-module,$(WORKSPACE),$(GO) mod tidy)
 	$(LINT) --fix $(PACKAGES) || true
 	cd tools && GOWORK=off $(LINT) --fix ./... || true
 	$(BIN)/buf format -w

@@ -119,14 +119,20 @@ func (r *replica) refund(t *testing.T) refund {
 }
 
 func refundTarget() *eventv1.TargetDefinition {
-	tool := &eventv1.ToolDefinition{
-		Name: "process_refund", Description: "Process a customer refund",
-		InputSchema: &eventv1.SchemaDefinition{
-			Type: eventv1.SchemaType_SCHEMA_TYPE_OBJECT, Required: []string{"amount"},
-			Properties: map[string]*eventv1.SchemaDefinition{"amount": {Type: eventv1.SchemaType_SCHEMA_TYPE_INTEGER}},
-		},
+	lambda := &eventv1.LambdaTargetConfiguration{
+		LambdaArn: "arn:aws:lambda:us-east-1:000000000000:function:refund",
+		ToolSchema: &eventv1.ToolSchema{InlinePayload: []*eventv1.Tool{{
+			Name: "process_refund", Description: "Process a customer refund",
+			InputSchema: &eventv1.Schema{
+				Type: eventv1.SchemaType_SCHEMA_TYPE_OBJECT, Required: []string{"amount"},
+				Properties: map[string]*eventv1.Schema{"amount": {Type: eventv1.SchemaType_SCHEMA_TYPE_INTEGER}},
+			},
+		}}},
 	}
-	return testenv.LambdaTarget("arn:aws:lambda:us-east-1:000000000000:function:refund", tool)
+	mcp := &eventv1.McpTargetConfiguration{Configuration: &eventv1.McpTargetConfiguration_Lambda{Lambda: lambda}}
+	return &eventv1.TargetDefinition{
+		TargetConfiguration: &eventv1.TargetConfiguration{Configuration: &eventv1.TargetConfiguration_Mcp{Mcp: mcp}},
+	}
 }
 
 func cedar(statement string) *eventv1.PolicyDefinition {
@@ -318,7 +324,7 @@ func TestBadInput(t *testing.T) {
 		}, connect.CodeAlreadyExists, "name_taken", f.engine, 0},
 		"does not parse":        {policyWith("permit(principal, action,\n resource ===);                "), connect.CodeInvalidArgument, "statement_syntax", "line 2", 2},
 		"two statements":        {policyWith(good + "\n" + good), connect.CodeInvalidArgument, "statement_count", "", 2},
-		"over 10,000":           {policyWith(good + strings.Repeat(" ", 10_000)), connect.CodeInvalidArgument, "statement_length", "10,000", 0},
+		"over 10,000":           {policyWith(good + strings.Repeat(" ", 10_000)), connect.CodeInvalidArgument, "statement_length", "10000", 0},
 		"event over 512 KiB":    {func() error { return r.largeTarget(ctx, f, 600<<10) }, connect.CodeInvalidArgument, "too_large", "524288", 0},
 		"a reserved target":     {func() error { return r.target(ctx, f, "CallTool") }, connect.CodeInvalidArgument, "reserved", "CallTool", 0},
 		"a foreign ARN":         {func() error { return r.tag(ctx, strings.ReplaceAll(f.arn, "000000000000", "111111111111")) }, connect.CodeNotFound, "resource_not_found", "", 0},
@@ -349,7 +355,7 @@ func (r *replica) revision(t *testing.T) string {
 
 func (r *replica) largeTarget(ctx context.Context, f refund, size int) error {
 	d := refundTarget()
-	tool := testenv.LambdaTools(d)[0]
+	tool := d.GetTargetConfiguration().GetMcp().GetLambda().GetToolSchema().GetInlinePayload()[0]
 	tool.Description = strings.Repeat("x", size)
 	_, err := r.CreateGatewayTarget(ctx, &controlv1.CreateGatewayTargetRequest{GatewayId: f.gateway, Name: "Large", Definition: d})
 	return err

@@ -30,14 +30,20 @@ func (s *State) Apply(r Recorded) (*State, error) {
 	}
 	next := *s
 	next.LogID, next.Position, next.Hash, next.RecordedAt, next.Whole = r.LogID, r.Position, r.Hash, r.RecordedAt, r.Commits
-	if r.Account == LogAccount {
-		if _, ok := r.Event.(LogCreated); !ok || s.Position != 0 {
-			return nil, fmt.Errorf("position %d: %s does not belong here", r.Position, r.Event.Type())
-		}
+	_, begins := r.Event.(LogCreated)
+	if begins != (s.Position == 0) || begins != (r.Account == LogAccount) || r.LogID == "" {
+		return nil, fmt.Errorf("position %d: %s of account %q does not belong here", r.Position, r.Event.Type(), r.Account)
+	}
+	if begins {
 		next.logVersion, next.logPosition = r.StreamVersion, r.AccountPosition
 		return &next, nil
 	}
 	account := *s.Account(r.Account)
+	if account.Position == 0 {
+		if err := CheckAccount(account.ID); err != nil {
+			return nil, fmt.Errorf("position %d: %w", r.Position, err)
+		}
+	}
 	account.Position = r.AccountPosition
 	if err := account.apply(r); err != nil {
 		return nil, fmt.Errorf("position %d: %s %s: %w", r.Position, r.Event.Type(), r.Event.Ref().ID, err)
@@ -129,8 +135,16 @@ func (a *Account) resource(ref Ref) lifecycle {
 func created[D any](r Recorded, id, name string, d D, tags map[string]string) Resource[D] {
 	return Resource[D]{
 		ID: id, Name: name, Status: Creating, CreatedAt: r.RecordedAt, UpdatedAt: r.RecordedAt,
-		Version: r.StreamVersion, Revision: r.Position, Tags: tags, Candidate: &d,
+		Version: r.StreamVersion, Revision: r.Position, Tags: orNil(tags), Candidate: &d,
 	}
+}
+
+// orNil is nil for no tags, as they come back from a stored state.
+func orNil(tags map[string]string) map[string]string {
+	if len(tags) == 0 {
+		return nil
+	}
+	return tags
 }
 
 // request puts a candidate beside what is in force.
@@ -165,7 +179,7 @@ func (r *Resource[D]) step(rec Recorded) error {
 		}
 		r.Status, r.Reasons = Deleting, nil
 	case TagsChanged:
-		r.Tags = e.Tags
+		r.Tags = orNil(e.Tags)
 	default:
 		return fmt.Errorf("is not an event of a %s", rec.Event.Ref().Kind)
 	}

@@ -139,14 +139,17 @@ func (t *Target) apply(r Recorded) error {
 	return t.step(r)
 }
 
+// waits reports whether p has to be examined.
+func (p *Policy) waits() bool { return p.Status == Creating || p.Status == Updating }
+
 func (a *Account) putPolicy(p *Policy) {
 	e := *a.Engine(p.EngineID)
 	e.policies = e.policies.Set(p.ID, p)
 	a.engines = a.engines.Set(e.ID, &e)
-	if p.Status == Creating || p.Status == Updating {
-		a.pending = a.pending.Set(p.ID, PolicyRef(p.EngineID, p.ID))
+	if p.waits() {
+		a.pending = a.pending.Set(p.Name, PolicyRef(p.EngineID, p.ID))
 	} else {
-		a.pending = a.pending.Delete(p.ID)
+		a.pending = a.pending.Delete(p.Name)
 	}
 }
 

@@ -138,11 +138,17 @@ type input struct {
 }
 
 // Decide says what happens when c, already checked, is carried out for an account in state s: events in their order, none
-// when everything is as it is asked to be, or an *Error. It changes nothing.
+// when everything is as it is asked to be, or an *Error. It changes nothing. CreateLog belongs to LogAccount, all else to
+// accounts.
 func Decide(s *State, account string, c Command, config Config) ([]Event, error) {
-	in := input{state: s, config: config}
-	if account != LogAccount {
-		in.account = s.Account(account)
+	if _, begins := c.(CreateLog); begins != (account == LogAccount) {
+		return nil, Invalid("account", "", "account %s cannot do this", quoted(account))
 	}
-	return c.decide(in)
+	if account == LogAccount {
+		return c.decide(input{state: s, config: config})
+	}
+	if err := CheckAccount(account); err != nil {
+		return nil, err
+	}
+	return c.decide(input{state: s, account: s.Account(account), config: config})
 }

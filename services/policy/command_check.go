@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"regexp"
 	"slices"
 	"time"
 )
@@ -19,9 +20,7 @@ func (c SetAccountSettings) Check() error { return c.Settings.check() }
 // Check implements Command.
 func (c CreateEngine) Check() error {
 	return first(
-		policyName.required("name", c.Name), checkID(KindEngine, c.ID, policyIDPattern),
-		description.optional("description", c.Definition.Description),
-		keyARN.optional("encryptionKeyArn", c.Definition.EncryptionKeyARN), checkTags(c.Tags))
+		policyName.required("name", c.Name), checkID(KindEngine, c.Name, c.ID, policyIDPattern), c.Definition.check(), checkTags(c.Tags))
 }
 
 // Check implements Command.
@@ -35,20 +34,17 @@ func (DeleteEngine) Check() error { return nil }
 
 // Check implements Command.
 func (c CreatePolicy) Check() error {
-	if c.Statement.Text() == "" {
-		return Invalid("required", "definition", "definition is required: {\"cedar\":{\"statement\":\"…\"}}")
-	}
 	return first(
-		policyName.required("name", c.Name), checkID(KindPolicy, c.ID, policyIDPattern),
+		policyName.required("name", c.Name), checkID(KindPolicy, c.Name, c.ID, policyIDPattern),
 		description.optional("description", c.Description), checkTags(c.Tags),
-		checkEnum("definition", c.Language, LanguageCedar, LanguagePolicy),
+		checkStatement(c.Language, c.Statement),
 		checkModes(c.Enforcement, c.Validation))
 }
 
 // Check implements Command.
 func (c UpdatePolicy) Check() error {
 	if c.Statement != nil {
-		if err := checkEnum("definition", c.Language, LanguageCedar, LanguagePolicy); err != nil {
+		if err := checkStatement(c.Language, *c.Statement); err != nil {
 			return err
 		}
 	}
@@ -67,7 +63,7 @@ func (DeletePolicy) Check() error { return nil }
 // Check implements Command.
 func (c CreateGateway) Check() error {
 	return first(
-		gatewayName.required("name", c.Name), checkID(KindGateway, c.ID, gatewayIDPattern), checkTags(c.Tags),
+		gatewayName.required("name", c.Name), checkID(KindGateway, c.Name, c.ID, gatewayIDPattern), checkTags(c.Tags),
 		within("definition", c.Definition.Validate()))
 }
 
@@ -89,7 +85,7 @@ func (c CreateTarget) Check() error {
 		return Invalid("reserved", "name", "name must not be %s: the schema of every engine has that action; choose another name", quoted(c.Name))
 	}
 	return first(
-		targetName.required("name", c.Name), checkID(KindTarget, c.ID, targetIDPattern),
+		targetName.required("name", c.Name), checkID(KindTarget, c.Name, c.ID, targetIDPattern),
 		within("definition", c.Definition.Validate()))
 }
 
@@ -128,11 +124,27 @@ func first(errs ...error) error {
 	return nil
 }
 
-func checkID(kind Kind, id string, re interface{ MatchString(string) bool }) error {
-	if re.MatchString(id) {
+// checkID wants an id that NewID makes of the name. So two policies of an account, whose names differ, never have one id,
+// though they are in different engines: it names their stream of events.
+func checkID(kind Kind, name, id string, re *regexp.Regexp) error {
+	suffix := id[max(0, len(id)-SuffixLength):]
+	if re.MatchString(id) && id == NewID(kind, name, suffix) {
 		return nil
 	}
 	return Invalid("pattern", "id", "%s is not the id of a %s", quoted(id), kind)
+}
+
+func (d *EngineDefinition) check() error {
+	return first(
+		description.optional("description", d.Description),
+		keyARN.optional("encryptionKeyArn", d.EncryptionKeyARN))
+}
+
+func checkStatement(l Language, s Statement) error {
+	if s.Text() == "" {
+		return Invalid("required", "definition", "definition is required: {\"cedar\":{\"statement\":\"…\"}}")
+	}
+	return checkEnum("definition", l, LanguageCedar, LanguagePolicy)
 }
 
 func checkDescription(d *string) error {
@@ -148,7 +160,9 @@ func checkModes(e EnforcementMode, v ValidationMode) error {
 		checkOptionalEnum("validationMode", v, FailOnAnyFindings, IgnoreAllFindings))
 }
 
-func checkTags(tags map[string]string) error { return checkMap("tags", tags, tagKey, tagValue, maxTags) }
+func checkTags(tags map[string]string) error {
+	return checkMap("tags", tags, tagKey, tagValue, maxTags)
+}
 
 // maxStaleness is the longest bound: a node that has heard nothing for a day is not worth asking.
 const maxStaleness = 24 * time.Hour

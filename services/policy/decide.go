@@ -35,6 +35,9 @@ func (c UpdateEngine) decide(in input) ([]Event, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := idle("Policy engine", "updated", e.Status); err != nil {
+		return nil, err
+	}
 	d := *e.Definition()
 	if c.Description != nil {
 		d.Description = *c.Description
@@ -60,7 +63,7 @@ func (c DeleteEngine) decide(in input) ([]Event, error) {
 	if g := in.account.attachedTo(c.ID); g != nil {
 		return nil, refuse(ErrConflict, "engine_attached", "", "Policy engine is attached to gateway %s and cannot be deleted: detach it first", g.ID)
 	}
-	return deletion(EngineRef(c.ID)), nil
+	return deletion("Policy engine", EngineRef(c.ID), e.Status)
 }
 
 func (c CreatePolicy) decide(in input) ([]Event, error) {
@@ -103,16 +106,21 @@ func (c UpdatePolicy) decide(in input) ([]Event, error) {
 		body.Description = *c.Description
 	}
 	body.Enforcement, body.Validation = or(c.Enforcement, body.Enforcement), or(c.Validation, body.Validation)
-	if err := in.fits(e, c.ID, body); err != nil {
-		return nil, err
+	if c.Statement != nil { // whatever the limit is by now, the mode of a policy can be changed
+		if err := in.fits(e, c.ID, body); err != nil {
+			return nil, err
+		}
 	}
 	return []Event{PolicyUpdateRequested{EngineID: c.EngineID, ID: c.ID, Body: body}}, nil
 }
 
 func (c FinishPolicy) decide(in input) ([]Event, error) {
-	_, p, err := in.policy(c.EngineID, c.ID, c.Examination.Version)
+	_, p, err := in.policy(c.EngineID, c.ID, 0)
 	if err != nil {
 		return nil, err
+	}
+	if p.Version != c.Examination.Version || !p.waits() {
+		return nil, refuse(ErrStale, "version_mismatch", "", "policy %s has changed since it was examined", c.ID)
 	}
 	if c.Examination.Basis != in.account.basis(c.EngineID, p.Candidate, in.config.Region) {
 		return nil, refuse(ErrStale, "tools_changed", "", "the tools that policy %s is about have changed since it was examined", c.ID)
@@ -128,10 +136,7 @@ func (c DeletePolicy) decide(in input) ([]Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := idle("Policy", "deleted", p.Status); err != nil {
-		return nil, err
-	}
-	return deletion(PolicyRef(c.EngineID, c.ID)), nil
+	return deletion("Policy", PolicyRef(c.EngineID, c.ID), p.Status)
 }
 
 func (c CreateGateway) decide(in input) ([]Event, error) {
@@ -203,7 +208,7 @@ func (c DeleteGateway) decide(in input) ([]Event, error) {
 	if n := g.TargetCount(); n > 0 {
 		return nil, refuse(ErrConflict, "gateway_not_empty", "", "Gateway still has %d targets and cannot be deleted: delete them first", n)
 	}
-	return deletion(GatewayRef(c.ID)), nil
+	return deletion("Gateway", GatewayRef(c.ID), g.Status)
 }
 
 func (c CreateTarget) decide(in input) ([]Event, error) {
@@ -243,10 +248,11 @@ func (c UpdateTarget) decide(in input) ([]Event, error) {
 }
 
 func (c DeleteTarget) decide(in input) ([]Event, error) {
-	if _, _, err := in.target(c.GatewayID, c.ID, c.ExpectedVersion); err != nil {
+	_, t, err := in.target(c.GatewayID, c.ID, c.ExpectedVersion)
+	if err != nil {
 		return nil, err
 	}
-	return deletion(TargetRef(c.GatewayID, c.ID)), nil
+	return deletion("Target", TargetRef(c.GatewayID, c.ID), t.Status)
 }
 
 func (c AddTags) decide(in input) ([]Event, error) {
@@ -283,7 +289,12 @@ func retag(of Ref, thing lifecycle, tags map[string]string) []Event {
 }
 
 // deletion is both halves at once: what is deleted is out of force at the answer's revision.
-func deletion(of Ref) []Event { return []Event{DeleteRequested{Of: of}, Deleted{Of: of}} }
+func deletion(what string, of Ref, s Status) ([]Event, error) {
+	if err := idle(what, "deleted", s); err != nil {
+		return nil, err
+	}
+	return []Event{DeleteRequested{Of: of}, Deleted{Of: of}}, nil
+}
 
 func or[T ~string](v, otherwise T) T {
 	if v == "" {

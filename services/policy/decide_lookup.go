@@ -93,18 +93,39 @@ func idle(what, verb string, s Status) error {
 // fits refuses a policy body with which the statements that can apply to one gateway would exceed their limit: those
 // scoped to the gateway and those scoped by type.
 func (in input) fits(e *Engine, except string, body Body) error {
-	size := len(body.Statement)
+	sizes := map[string]int{body.Resource: len(body.Statement)} // by gateway; "" for those scoped by type
 	for p := range e.PoliciesAfter("") {
-		b := p.Definition()
-		if p.ID != except && (b.Resource == body.Resource || b.Resource == "") {
-			size += len(b.Statement)
+		if p.ID != except {
+			p.addSizes(sizes)
 		}
 	}
+	byType, largest := sizes[""], sizes[body.Resource]
+	delete(sizes, "")
+	if body.Resource == "" { // it comes on top at every gateway
+		largest = 0
+		for _, n := range sizes {
+			largest = max(largest, n)
+		}
+	}
+	size := byType + largest
 	if limit := in.config.Limits.PolicyBytesPerGate; size > limit {
 		return refuse(ErrQuota, "policy_bytes", "definition",
 			"the policies of this engine that can apply to one gateway would have %d bytes together; the limit is %d", size, limit)
 	}
 	return nil
+}
+
+// addSizes adds the bytes of p's statements to those of the gateways that they can apply to. While an update waits, either
+// body may be the one that stays.
+func (p *Policy) addSizes(sizes map[string]int) {
+	b := p.Definition()
+	size := len(b.Statement)
+	if c := p.Candidate; c != nil && c.Resource == b.Resource {
+		size = max(size, len(c.Statement))
+	} else if c != nil {
+		sizes[c.Resource] += len(c.Statement)
+	}
+	sizes[b.Resource] += size
 }
 
 // attachable refuses an attachment to an engine that is not there, or whose schema would become too large. g is the
@@ -119,23 +140,23 @@ func (in input) attachable(g *Gateway, to *EngineAttachment) error {
 	if g == nil || attaches(g.InForce, to.EngineID) {
 		return nil
 	}
-	return in.schemaLimit(in.account.schemaSize(to.EngineID) + g.schemaSize(""))
+	return in.schemaLimit("policyEngineId", in.account.schemaSize(to.EngineID)+g.schemaSize(""))
 }
 
 // schemaFits refuses tools with which the schema of the gateway's engine would become too large.
 func (in input) schemaFits(g *Gateway, except string, d *TargetDefinition) error {
 	at := g.Definition().PolicyEngine
 	if at == nil {
-		return in.schemaLimit(g.schemaSize(except) + d.SchemaSize())
+		return in.schemaLimit("targetConfiguration", g.schemaSize(except)+d.SchemaSize())
 	}
 	others := in.account.schemaSize(at.EngineID) - g.schemaSize("") + g.schemaSize(except)
-	return in.schemaLimit(others + d.SchemaSize())
+	return in.schemaLimit("targetConfiguration", others+d.SchemaSize())
 }
 
-func (in input) schemaLimit(size int) error {
+func (in input) schemaLimit(field string, size int) error {
 	if limit := in.config.Limits.SchemaBytes; size > limit {
-		return refuse(ErrQuota, "schema_bytes", "targetConfiguration",
-			"the tools of all gateways of this engine would have %d bytes of schema together; the limit is %d", size, limit)
+		return refuse(ErrQuota, "schema_bytes", field,
+			"the tools of all gateways of one engine would have %d bytes of schema together; the limit is %d", size, limit)
 	}
 	return nil
 }

@@ -22,14 +22,29 @@ func Examine(a *Account, ref Ref, region string) (_ Examination, ok bool) {
 		return Examination{}, false
 	}
 	p := e.Policy(ref.ID)
-	if p == nil || (p.Status != Creating && p.Status != Updating) {
+	if p == nil || !p.waits() {
 		return Examination{}, false
 	}
 	return Examination{
 		Version: p.Version,
 		Basis:   a.basis(e.ID, p.Candidate, region),
-		Reasons: a.findings(e.ID, p.Candidate, region),
+		Reasons: fitting(a.findings(e.ID, p.Candidate, region)),
 	}, true
+}
+
+// maxReasonBytes is how much of the reasons an event holds: they may be as many and as long as to make it too large to be
+// recorded, and then the policy would wait for ever.
+const maxReasonBytes = 128 << 10
+
+// fitting is as many of the first reasons as fit. One always does.
+func fitting(reasons []string) []string {
+	size := 0
+	for i, r := range reasons {
+		if size += len(r); size > maxReasonBytes {
+			return reasons[:i]
+		}
+	}
+	return reasons
 }
 
 func (a *Account) findings(engineID string, b *Body, region string) []string {

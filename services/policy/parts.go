@@ -67,8 +67,8 @@ func (a *Account) parts() AccountParts {
 	return p
 }
 
-// Restore puts a State together. It refuses parts that stand twice; whether they are true, Verify says, at the price of
-// parsing every statement.
+// Restore puts a State together. It refuses parts that stand twice, and life cycles that no events lead to; whether the rest
+// is true, Verify says, at the price of parsing every statement.
 func Restore(p Parts) (*State, error) {
 	s := Empty()
 	s.LogID, s.Position, s.Hash, s.RecordedAt = p.LogID, p.Position, p.Hash, p.RecordedAt
@@ -90,31 +90,57 @@ func restoreAccount(p AccountParts) (*Account, error) {
 	a := newAccount(p.ID)
 	a.Position, a.Settings, a.Version = p.Position, p.Settings, p.Version
 	for _, part := range p.Engines {
-		if a.Engine(part.ID) != nil || a.EngineNamed(part.Name) != nil {
-			return nil, fmt.Errorf("engine %s: %w", part.ID, errThere)
-		}
-		a.engines = a.engines.Set(part.ID, &Engine{Resource: part.Resource, Settings: part.Settings, policies: newIndex[*Policy]()})
-		a.engineNames = a.engineNames.Set(part.Name, part.ID)
-		for _, r := range part.Policies {
-			if _, taken := a.policyNames.Get(r.Name); taken || a.Engine(part.ID).Policy(r.ID) != nil {
-				return nil, fmt.Errorf("policy %s: %w", r.ID, errThere)
-			}
-			a.policyNames = a.policyNames.Set(r.Name, PolicyRef(part.ID, r.ID))
-			a.putPolicy(&Policy{Resource: r, EngineID: part.ID})
+		if err := a.restoreEngine(part); err != nil {
+			return nil, fmt.Errorf("engine %s: %w", part.ID, err)
 		}
 	}
 	for _, part := range p.Gateways {
-		if _, taken := a.gatewayNames.Get(part.Name); taken || a.Gateway(part.ID) != nil {
-			return nil, fmt.Errorf("gateway %s: %w", part.ID, errThere)
-		}
-		a.gateways = a.gateways.Set(part.ID, &Gateway{Resource: part.Resource, targets: newIndex[*Target]()})
-		a.gatewayNames = a.gatewayNames.Set(part.Name, part.ID)
-		for _, r := range part.Targets {
-			if g := a.Gateway(part.ID); g.Target(r.ID) != nil || g.TargetNamed(r.Name) != nil {
-				return nil, fmt.Errorf("target %s: %w", r.ID, errThere)
-			}
-			a.putTarget(&Target{Resource: r, GatewayID: part.ID})
+		if err := a.restoreGateway(part); err != nil {
+			return nil, fmt.Errorf("gateway %s: %w", part.ID, err)
 		}
 	}
 	return a, nil
+}
+
+func (a *Account) restoreEngine(part EngineParts) error {
+	if err := part.check(); err != nil {
+		return err
+	}
+	if a.Engine(part.ID) != nil || a.EngineNamed(part.Name) != nil {
+		return errThere
+	}
+	a.engines = a.engines.Set(part.ID, &Engine{Resource: part.Resource, Settings: part.Settings, policies: newIndex[*Policy]()})
+	a.engineNames = a.engineNames.Set(part.Name, part.ID)
+	for _, r := range part.Policies {
+		if err := r.check(); err != nil {
+			return fmt.Errorf("policy %s: %w", r.ID, err)
+		}
+		if _, taken := a.policyNames.Get(r.Name); taken || a.Engine(part.ID).Policy(r.ID) != nil {
+			return fmt.Errorf("policy %s: %w", r.ID, errThere)
+		}
+		a.policyNames = a.policyNames.Set(r.Name, PolicyRef(part.ID, r.ID))
+		a.putPolicy(&Policy{Resource: r, EngineID: part.ID})
+	}
+	return nil
+}
+
+func (a *Account) restoreGateway(part GatewayParts) error {
+	if err := part.check(); err != nil {
+		return err
+	}
+	if _, taken := a.gatewayNames.Get(part.Name); taken || a.Gateway(part.ID) != nil {
+		return errThere
+	}
+	a.gateways = a.gateways.Set(part.ID, &Gateway{Resource: part.Resource, targets: newIndex[*Target]()})
+	a.gatewayNames = a.gatewayNames.Set(part.Name, part.ID)
+	for _, r := range part.Targets {
+		if err := r.check(); err != nil {
+			return fmt.Errorf("target %s: %w", r.ID, err)
+		}
+		if g := a.Gateway(part.ID); g.Target(r.ID) != nil || g.TargetNamed(r.Name) != nil {
+			return fmt.Errorf("target %s: %w", r.ID, errThere)
+		}
+		a.putTarget(&Target{Resource: r, GatewayID: part.ID})
+	}
+	return nil
 }

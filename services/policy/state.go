@@ -11,7 +11,7 @@ type index[V any] = immutable.SortedMap[string, V]
 
 func newIndex[V any]() *index[V] { return immutable.NewSortedMap[string, V](nil) }
 
-// after yields the entries of m whose key is greater than key, in order.
+// after yields the entries of m whose key is greater than key, in order; all of them for "".
 func after[V any](m *index[V], key string) iter.Seq[V] {
 	return func(yield func(V) bool) {
 		it := m.Iterator()
@@ -20,7 +20,7 @@ func after[V any](m *index[V], key string) iter.Seq[V] {
 		}
 		for !it.Done() {
 			k, v, _ := it.Next()
-			if k > key && !yield(v) {
+			if (key == "" || k > key) && !yield(v) {
 				return
 			}
 		}
@@ -53,7 +53,7 @@ type Account struct {
 	engineNames  *index[string] // name → engine id
 	gatewayNames *index[string] // name → gateway id
 	policyNames  *index[Ref]    // name → policy; names are unique over all engines of the account
-	pending      *index[Ref]    // policies that wait to be examined, by id
+	pending      *index[Ref]    // policies that wait to be examined, by name
 }
 
 // Resource is what engines, policies, gateways and targets have in common: one life cycle.

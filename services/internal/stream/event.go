@@ -44,8 +44,17 @@ func HashBody(body []byte) policy.Hash {
 	return policy.Hash(h.Sum(nil))
 }
 
+// marshal fails only for text that is not UTF-8, which came with the request.
+func marshal(m proto.Message) ([]byte, error) {
+	data, err := deterministic.Marshal(m)
+	if err != nil {
+		return nil, policy.Invalid("encoding", "", "a text of the request is not UTF-8")
+	}
+	return data, nil
+}
+
 // Seal encodes r, for once and all, and signs it. It sets nothing in r; the hash is in the answer. An event over MaxEvent
-// is refused as a *policy.Error: the caller's definition is too large.
+// is refused as a *policy.Error, since the caller's definition is too large; so is text that is not UTF-8.
 func Seal(r policy.Recorded, signer *Signer) (*eventv1.PolicyEvent, error) {
 	body, err := encodeBody(r)
 	if err != nil {
@@ -101,7 +110,7 @@ func encodeBody(r policy.Recorded) ([]byte, error) {
 		RequestId: r.Cause.RequestID, ClientToken: r.Cause.ClientToken, RequestHash: encodeHash(r.Cause.RequestHash),
 		Type: r.Event.Type(), TypeVersion: 1, MinReader: Reader, Payload: payload, PrevHash: r.PrevHash[:],
 	}
-	return deterministic.Marshal(body)
+	return marshal(body)
 }
 
 // encodeHash is empty for the zero hash, which stands for none.
@@ -135,7 +144,7 @@ func decodeBody(b *eventv1.EventBody) (policy.Recorded, error) {
 		return policy.Recorded{}, err
 	}
 	kind, id, ok := strings.Cut(b.GetStream(), "/")
-	if !ok || !strings.HasPrefix(b.GetType(), kind+".") {
+	if !ok || kind == "" || id == "" || !strings.HasPrefix(b.GetType(), kind+".") {
 		return policy.Recorded{}, fmt.Errorf("type %q on stream %q", b.GetType(), b.GetStream())
 	}
 	event, err := decodePayload(b.GetType(), b.GetTypeVersion(), policy.Ref{Kind: policy.Kind(kind), ID: id}, b.GetPayload())

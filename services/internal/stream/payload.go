@@ -64,7 +64,7 @@ func encodePayload(event policy.Event) ([]byte, error) {
 	if m == nil {
 		return nil, fmt.Errorf("no payload for %T", event)
 	}
-	return deterministic.Marshal(m)
+	return marshal(m)
 }
 
 func payloadOf(event policy.Event) proto.Message {

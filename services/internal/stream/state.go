@@ -13,8 +13,11 @@ import (
 // stateFormat is the version of the serialized State that this build writes and reads.
 const stateFormat = 1
 
-// EncodeState serializes s. Equal states give equal bytes.
+// EncodeState serializes s, which must be whole. Equal states give equal bytes.
 func EncodeState(s *policy.State) ([]byte, error) {
+	if !s.Whole {
+		return nil, fmt.Errorf("state of position %d, in the middle of a command, is nobody's to see", s.Position)
+	}
 	p := s.Parts()
 	m := &eventv1.State{
 		Format: stateFormat, LogId: p.LogID, Position: p.Position, Hash: p.Hash[:], RecordedAtUs: p.RecordedAt,
@@ -107,7 +110,9 @@ func accountFromProto(m *eventv1.AccountState) (policy.AccountParts, error) {
 
 func engineFromProto(m *eventv1.EngineState) (policy.EngineParts, error) {
 	// An absent definition means something else here than an empty one.
-	optional := func(d *eventv1.EngineDefinition) (*policy.EngineDefinition, error) { return EngineDefinitionFromProto(d), nil }
+	optional := func(d *eventv1.EngineDefinition) (*policy.EngineDefinition, error) {
+		return EngineDefinitionFromProto(d), nil
+	}
 	r, err := resourceFromProto(m.GetLifecycle(), m.GetInForce(), m.GetCandidate(), optional)
 	if err != nil {
 		return policy.EngineParts{}, err

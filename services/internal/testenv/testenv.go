@@ -8,7 +8,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/hex"
-	"net"
+	"fmt"
 	"net/url"
 	"os"
 	"sync"
@@ -16,8 +16,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 
 	"github.com/verdict-io/verdict/services/internal/stream"
 )
@@ -127,59 +125,54 @@ func NewKeys(t testing.TB) (*stream.Signer, stream.Keyring) {
 	return stream.NewSigner(private), stream.NewKeyring(public)
 }
 
-// NATS is a server in the test's process.
-type NATS struct {
-	Server *server.Server
-	opts   *server.Options
+// Backup copies a database; nobody else may use it meanwhile, so its connections are cut off.
+func (d Database) Backup(t testing.TB) (name string) {
+	t.Helper()
+	admin, live := d.admin(t)
+	defer admin.Close(context.Background())
+	name = live + "_backup"
+	cutOff(t, admin, live)
+	exec(t, admin, "CREATE DATABASE "+name+" TEMPLATE "+live)
+	exec(t, admin, "ALTER DATABASE "+live+" ALLOW_CONNECTIONS true")
+	t.Cleanup(func() { drop(t, os.Getenv(PostgresVariable), name) })
+	return name
 }
 
-// NewNATS starts a server with JetStream on a port and a folder of its own.
-func NewNATS(t testing.TB) *NATS {
+// Restore puts a backup in the place of the database, as a restore from an older copy does: under running clients, whose
+// connections it cuts off.
+func (d Database) Restore(t testing.TB, backup string) {
 	t.Helper()
-	n := &NATS{opts: &server.Options{
-		Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
-	}}
-	n.Start(t)
-	t.Cleanup(n.Stop)
-	return n
+	admin, live := d.admin(t)
+	defer admin.Close(context.Background())
+	cutOff(t, admin, live)
+	exec(t, admin, "DROP DATABASE "+live+" WITH (FORCE)")
+	exec(t, admin, "CREATE DATABASE "+live+" TEMPLATE "+backup)
 }
 
-// Start starts the server again after Stop, on the same port and folder.
-func (n *NATS) Start(t testing.TB) {
+func (d Database) admin(t testing.TB) (conn *pgx.Conn, name string) {
 	t.Helper()
-	s, err := server.NewServer(n.opts)
+	conn, err := pgx.Connect(t.Context(), os.Getenv(PostgresVariable))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Start()
-	if !s.ReadyForConnections(10 * time.Second) {
-		t.Fatal("NATS did not start")
-	}
-	n.Server = s
-	if addr, ok := s.Addr().(*net.TCPAddr); ok {
-		n.opts.Port = addr.Port
-	}
-}
-
-// Stop ends the server as a crash would seem to its clients; what it had stored stays.
-func (n *NATS) Stop() {
-	n.Server.Shutdown()
-	n.Server.WaitForShutdown()
-}
-
-// StoreDir is where the server keeps its streams.
-func (n *NATS) StoreDir() string { return n.opts.StoreDir }
-
-// URL is the server's address.
-func (n *NATS) URL() string { return n.Server.ClientURL() }
-
-// Connect is a connection that ends with the test.
-func (n *NATS) Connect(t testing.TB) *nats.Conn {
-	t.Helper()
-	conn, err := nats.Connect(n.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.Name(t.Name()))
+	config, err := pgx.ParseConfig(d.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(conn.Close)
-	return conn
+	return conn, config.Database
+}
+
+// cutOff ends the connections of a database and lets no new ones in.
+func cutOff(t testing.TB, admin *pgx.Conn, name string) {
+	t.Helper()
+	exec(t, admin, "ALTER DATABASE "+name+" ALLOW_CONNECTIONS false")
+	Eventually(t, "no connection to "+name, func() error {
+		exec(t, admin, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '"+name+"'")
+		var n int
+		err := admin.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE datname = $1", name).Scan(&n)
+		if err == nil && n > 0 {
+			err = fmt.Errorf("%d connections", n)
+		}
+		return err
+	})
 }

@@ -31,7 +31,9 @@ func caller(ctx context.Context) identity.Caller {
 	return c
 }
 
-func call(ctx context.Context) app.Call { return app.Call{Caller: caller(ctx), RequestID: rpc.RequestID(ctx)} }
+func call(ctx context.Context) app.Call {
+	return app.Call{Caller: caller(ctx), RequestID: rpc.RequestID(ctx)}
+}
 
 // tokenRequest is a request with a client token.
 type tokenRequest interface {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -85,10 +86,11 @@ func (l *Log) carryOut(batches []*batch) {
 	}
 }
 
-// appendAll tries again when transaction_timeout ended an attempt, most of which the lock's holder before may have used up:
-// nothing of it has happened.
+// appendAll tries again when an attempt ended before its commit for a reason that passes: transaction_timeout, most of which
+// the lock's holder before may have used up, or a connection that broke while it was idle. Nothing of the attempt has
+// happened then.
 func (l *Log) appendAll(ctx context.Context, requests []Request) ([]Result, error) {
-	for {
+	for broken := 0; ; {
 		t := &transaction{log: l}
 		err := t.run(ctx, requests)
 		switch {
@@ -98,7 +100,10 @@ func (l *Log) appendAll(ctx context.Context, requests []Request) ([]Result, erro
 			return nil, err
 		case ctx.Err() != nil:
 			return nil, fmt.Errorf("%w: another writer did not give the lock away in %v: %w", ErrUnavailable, 2*l.cfg.AppendTimeout, err)
-		case pgCode(err) != codeTransactionTimeout:
+		case pgCode(err) == codeTransactionTimeout:
+		case connectionLost(err) && broken < 2:
+			broken++
+		default:
 			return nil, err
 		}
 	}
@@ -106,6 +111,21 @@ func (l *Log) appendAll(ctx context.Context, requests []Request) ([]Result, erro
 
 // codeTransactionTimeout is Postgres's transaction_timeout, which also ends the connection.
 const codeTransactionTimeout = "25P04"
+
+// connectionLost reports whether it was the connection that failed, and not the statement.
+func connectionLost(err error) bool {
+	switch code := pgCode(err); code {
+	case "57P01", "57P02": // the server is going down, or an administrator ended the connection
+		return true
+	case "":
+		return errors.Is(err, ErrUnavailable) && !errors.Is(err, errCommit)
+	default:
+		return strings.HasPrefix(code, "08")
+	}
+}
+
+// errCommit: it was the commit that failed, and the log was looked at: nothing was committed.
+var errCommit = errors.New("the commit failed")
 
 // transaction is one attempt to append.
 type transaction struct {
@@ -315,7 +335,7 @@ func (t *transaction) insert(ctx context.Context, tx pgx.Tx) error {
 // settle finds out whether a transaction whose commit failed is in the log. It takes the lock, which the old transaction
 // holds until it has ended one way or the other, and looks.
 func (t *transaction) settle(ctx context.Context, cause error) error {
-	if pgCode(cause) != "" && pgCode(cause) != codeTransactionTimeout && pgCode(cause) != "57P01" {
+	if pgCode(cause) != "" && pgCode(cause) != codeTransactionTimeout && !connectionLost(cause) {
 		return unavailable(cause) // the server itself said that it did not commit
 	}
 	l := t.log
@@ -341,5 +361,5 @@ func (t *transaction) settle(ctx context.Context, cause error) error {
 		l.publish(t.state)
 		return nil
 	}
-	return fmt.Errorf("%w: the commit failed: %w", ErrUnavailable, cause)
+	return fmt.Errorf("%w: %w: %w", ErrUnavailable, errCommit, cause)
 }

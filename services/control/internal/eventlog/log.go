@@ -234,17 +234,21 @@ func (h headRow) includes(known *policy.State) error {
 	return nil
 }
 
+// head asks again when the connection turns out to have broken while it was idle, as after a restart of Postgres.
 func (l *Log) head(ctx context.Context) (headRow, error) {
-	var position uint64
-	var hash []byte
-	err := l.pool.QueryRow(ctx, "SELECT position, hash FROM verdict.events ORDER BY position DESC LIMIT 1").Scan(&position, &hash)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return headRow{}, nil
+	for attempt := 0; ; attempt++ {
+		var position uint64
+		var hash []byte
+		err := unavailable(l.pool.QueryRow(ctx, "SELECT position, hash FROM verdict.events ORDER BY position DESC LIMIT 1").Scan(&position, &hash))
+		switch {
+		case err == nil:
+			return headRow{Position: position, hash: policy.Hash(hash)}, nil
+		case errors.Is(err, pgx.ErrNoRows):
+			return headRow{}, nil
+		case attempt == 2 || ctx.Err() != nil || !connectionLost(err):
+			return headRow{}, err
+		}
 	}
-	if err != nil {
-		return headRow{}, unavailable(err)
-	}
-	return headRow{Position: position, hash: policy.Hash(hash)}, nil
 }
 
 // catchUp folds what is missing up to at least the position upTo, which is committed.

@@ -114,22 +114,6 @@ func appendTo(t *testing.T, l *eventlog.Log, prefix string, n int, made *int) {
 	}
 }
 
-// eventually fails the test when what does not come true within 20 s.
-func eventually(t *testing.T, what string, true func() error) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		err := true()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: %v", what, err)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
 // copied is nil when the stream holds the log's events from a position to the head, each under its number, and no other.
 func (b *bench) copied(t *testing.T, from uint64) error {
 	t.Helper()
@@ -178,9 +162,9 @@ func TestRelay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the first event", func() error { return b.copied(t, 1) })
+	testenv.Eventually(t, "the first event", func() error { return b.copied(t, 1) })
 	b.append(t, 30)
-	eventually(t, "the copy", func() error { return b.copied(t, 1) })
+	testenv.Eventually(t, "the copy", func() error { return b.copied(t, 1) })
 	want := uint64(2)
 	for want <= 61 {
 		msg, err := live.NextMsg(5 * time.Second)
@@ -271,7 +255,7 @@ func TestCrashAfterPublish(t *testing.T) {
 		break
 	}
 	start(t, b.relay(t, 0))
-	eventually(t, "the copy", func() error { return b.copied(t, 1) })
+	testenv.Eventually(t, "the copy", func() error { return b.copied(t, 1) })
 }
 
 // Promise 2: whatever becomes of the stream, in the end it holds the log's tail again.
@@ -324,13 +308,13 @@ func TestRepair(t *testing.T) {
 			b := newBench(t)
 			b.append(t, 20)
 			stop := start(t, b.relay(t, 10_000))
-			eventually(t, "the copy before", func() error { return b.copied(t, 1) })
+			testenv.Eventually(t, "the copy before", func() error { return b.copied(t, 1) })
 			stop()
 			test.fault(t, b)
 			start(t, b.relay(t, 10))
-			eventually(t, "the copy after", func() error { return b.copied(t, test.from) })
+			testenv.Eventually(t, "the copy after", func() error { return b.copied(t, test.from) })
 			b.append(t, 5)
-			eventually(t, "what came later", func() error { return b.copied(t, test.from) })
+			testenv.Eventually(t, "what came later", func() error { return b.copied(t, test.from) })
 		})
 	}
 }
@@ -341,18 +325,18 @@ func TestRepairWhileRunning(t *testing.T) {
 	b := newBench(t)
 	start(t, b.relay(t, 10))
 	b.append(t, 20)
-	eventually(t, "the copy", func() error { return b.copied(t, 1) })
+	testenv.Eventually(t, "the copy", func() error { return b.copied(t, 1) })
 	for _, fault := range []func(*testing.T, *bench){
 		func(t *testing.T, b *bench) { b.deleteStream(t) },
 		func(t *testing.T, b *bench) { b.forge(t) },
 	} {
 		fault(t, b)
-		eventually(t, "the repair", func() error { return b.copied(t, 32) })
+		testenv.Eventually(t, "the repair", func() error { return b.copied(t, 32) })
 	}
 	b.nats.Stop()
 	b.append(t, 5) // NATS away: writes go on
 	b.nats.Start(t)
-	eventually(t, "NATS back", func() error { return b.copied(t, 32) })
+	testenv.Eventually(t, "NATS back", func() error { return b.copied(t, 32) })
 }
 
 func (b *bench) deleteStream(t *testing.T) {
@@ -367,7 +351,7 @@ func (b *bench) recreate(t *testing.T, change func(*jetstream.StreamConfig)) {
 	t.Helper()
 	config := jetstream.StreamConfig{Name: stream.PolicyStream, Subjects: []string{stream.PolicyAll}, Storage: jetstream.FileStorage}
 	change(&config)
-	eventually(t, "an empty stream", func() error {
+	testenv.Eventually(t, "an empty stream", func() error {
 		// The server may bring back the old messages; see create.
 		if err := b.js.DeleteStream(t.Context(), stream.PolicyStream); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 			return err
@@ -455,7 +439,7 @@ func TestLogWentBack(t *testing.T) {
 			b := newBench(t)
 			b.append(t, 20)
 			stop := start(t, b.relay(t, 0))
-			eventually(t, "the copy", func() error { return b.copied(t, 1) })
+			testenv.Eventually(t, "the copy", func() error { return b.copied(t, 1) })
 			stop()
 			b.cutLog(t, 21)
 			l := b.openLog(t) // control is restarted on the restored database
@@ -472,7 +456,7 @@ func TestLogWentBack(t *testing.T) {
 			if _, err := l.State(t.Context()); err != nil {
 				t.Errorf("a read: %v", err)
 			}
-			eventually(t, "the relay's status", func() error {
+			testenv.Eventually(t, "the relay's status", func() error {
 				if !errors.Is(r.Status(), ErrStopped) {
 					return fmt.Errorf("status: %w", r.Status())
 				}
@@ -506,7 +490,7 @@ func TestAnotherLog(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	stop := start(t, b.relay(t, 0))
-	eventually(t, "the copy", func() error { return b.copied(t, 1) })
+	testenv.Eventually(t, "the copy", func() error { return b.copied(t, 1) })
 	stop()
 	other := newBench(t)
 	r, err := New(Config{Log: other.log, Conn: b.conn, Keys: b.keys, Signer: b.signer, Logger: testenv.Logger(t), Registerer: prometheus.NewRegistry()})

@@ -1,0 +1,170 @@
+package testenv
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+)
+
+// NATS is a server in the test's process.
+type NATS struct {
+	Server *server.Server
+	opts   *server.Options
+}
+
+// NewNATS starts a server with JetStream on a port and a folder of its own.
+func NewNATS(t testing.TB) *NATS {
+	t.Helper()
+	n := &NATS{opts: options(filepath.Join(t.TempDir(), "nats"))}
+	n.Start(t)
+	t.Cleanup(n.Stop)
+	return n
+}
+
+func options(store string) *server.Options {
+	return &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: store, NoSigs: true, NoLog: true}
+}
+
+// Start starts the server again after Stop, on the same port and folder.
+func (n *NATS) Start(t testing.TB) {
+	t.Helper()
+	s, err := server.NewServer(n.opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	if !s.ReadyForConnections(20 * time.Second) {
+		t.Fatal("NATS did not start")
+	}
+	n.Server = s
+	if addr, ok := s.Addr().(*net.TCPAddr); ok {
+		n.opts.Port = addr.Port
+	}
+}
+
+// Stop ends the server; what it had stored stays. Its clients see a connection that breaks.
+func (n *NATS) Stop() {
+	n.Server.Shutdown()
+	n.Server.WaitForShutdown()
+}
+
+// Backup copies what the server has stored; it must be stopped.
+func (n *NATS) Backup(t testing.TB) (dir string) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "backup")
+	if err := os.CopyFS(dir, os.DirFS(n.opts.StoreDir)); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// Restore puts a backup in the place of what the server has stored; it must be stopped.
+func (n *NATS) Restore(t testing.TB, dir string) {
+	t.Helper()
+	if err := os.RemoveAll(n.opts.StoreDir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(n.opts.StoreDir, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// URL is the server's address.
+func (n *NATS) URL() string { return n.Server.ClientURL() }
+
+// Connect is a connection that ends with the test.
+func (n *NATS) Connect(t testing.TB) *nats.Conn {
+	t.Helper()
+	return connect(t, n.URL())
+}
+
+func connect(t testing.TB, url string) *nats.Conn {
+	t.Helper()
+	conn, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.Name(t.Name()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	return conn
+}
+
+// Cluster is several servers in the test's process that replicate streams.
+type Cluster struct{ Nodes []*NATS }
+
+// NewCluster starts n servers that know each other, and waits until they can make streams.
+func NewCluster(t testing.TB, n int) *Cluster {
+	t.Helper()
+	ports := freePorts(t, n)
+	var routes []*url.URL
+	for _, port := range ports {
+		routes = append(routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", port)})
+	}
+	c := &Cluster{}
+	for i := range n {
+		opts := options(filepath.Join(t.TempDir(), fmt.Sprintf("nats%d", i)))
+		opts.ServerName = fmt.Sprintf("node%d", i)
+		opts.Cluster = server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: ports[i]}
+		opts.Routes = routes
+		node := &NATS{opts: opts}
+		node.Start(t)
+		t.Cleanup(node.Stop)
+		c.Nodes = append(c.Nodes, node)
+	}
+	Eventually(t, "the cluster", func() error {
+		for _, node := range c.Nodes {
+			if node.Server.JetStreamIsLeader() && len(node.Server.JetStreamClusterPeers()) == n {
+				return nil
+			}
+		}
+		return fmt.Errorf("no leader that knows all %d servers", n)
+	})
+	return c
+}
+
+// freePorts finds ports that were free a moment ago.
+func freePorts(t testing.TB, n int) []int {
+	t.Helper()
+	var ports []int
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports
+}
+
+// URL is the addresses of all servers.
+func (c *Cluster) URL() string {
+	var urls []string
+	for _, n := range c.Nodes {
+		urls = append(urls, fmt.Sprintf("nats://127.0.0.1:%d", n.opts.Port))
+	}
+	return strings.Join(urls, ",")
+}
+
+// Connect is a connection to any of the servers, which ends with the test.
+func (c *Cluster) Connect(t testing.TB) *nats.Conn {
+	t.Helper()
+	return connect(t, c.URL())
+}
+
+// Leader is the server that leads a stream; nil when there is none at the moment.
+func (c *Cluster) Leader(stream string) *NATS {
+	for _, n := range c.Nodes {
+		if n.Server.Running() && n.Server.JetStreamIsStreamLeader(server.DEFAULT_GLOBAL_ACCOUNT, stream) {
+			return n
+		}
+	}
+	return nil
+}
