@@ -122,7 +122,7 @@ func readKeys(cfg Config) (*stream.Signer, stream.Keyring, error) {
 func (s *Service) open(ctx context.Context, cfg Config, signer *stream.Signer, keys stream.Keyring) error {
 	var err error
 	s.log, err = eventlog.Open(ctx, eventlog.Config{
-		PostgresURL: cfg.PostgresURL, Signer: signer, Keys: keys, AppendTimeout: cfg.AppendTimeout, Logger: s.proc.Logger,
+		PostgresURL: cfg.PostgresURL, Signer: signer, Keys: keys, AppendTimeout: cfg.AppendTimeout, Logger: s.proc.Logger, Registerer: s.proc.Registry,
 		Policy: policy.Config{Region: cfg.Region, Limits: policy.DefaultLimits()},
 	})
 	if err != nil {
@@ -142,7 +142,7 @@ func (s *Service) open(ctx context.Context, cfg Config, signer *stream.Signer, k
 		return err
 	}
 	_ = s.relay.Look(ctx) // logged; what matters has the log refuse writes
-	s.app = app.New(s.log, cfg.Region, s.proc.Logger)
+	s.app = app.New(s.log, cfg.Region, s.proc.Logger, s.proc.Registry)
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"connectrpc.com/connect"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/verdict-io/verdict/services/control/internal/eventlog"
 	"github.com/verdict-io/verdict/services/internal/identity"
@@ -27,11 +28,18 @@ type App struct {
 	log    *eventlog.Log
 	region string
 	logger *slog.Logger
+
+	examined *prometheus.CounterVec
 }
 
 // New is an App over a log.
-func New(log *eventlog.Log, region string, logger *slog.Logger) *App {
-	return &App{log: log, region: region, logger: logger}
+func New(log *eventlog.Log, region string, logger *slog.Logger, reg prometheus.Registerer) *App {
+	a := &App{log: log, region: region, logger: logger, examined: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "verdict", Subsystem: "worker", Name: "examined_total",
+		Help: "Policies that this replica examined, by result: activated, failed, or stale when something had changed meanwhile.",
+	}, []string{"result"})}
+	reg.MustRegister(a.examined)
+	return a
 }
 
 // Region is the region in every ARN.

@@ -72,9 +72,16 @@ func (a *App) finish(ctx context.Context, batch []eventlog.Request) error {
 		return err
 	}
 	for i, r := range results {
-		if r.Err != nil && !errors.Is(r.Err, policy.ErrStale) && !errors.Is(r.Err, policy.ErrNotFound) {
-			a.logger.ErrorContext(ctx, "a policy could not be finished",
-				slog.String("policy", batch[i].Command.(policy.FinishPolicy).ID), slog.Any("error", r.Err))
+		finished := batch[i].Command.(policy.FinishPolicy)
+		switch {
+		case errors.Is(r.Err, policy.ErrStale), errors.Is(r.Err, policy.ErrNotFound):
+			a.examined.WithLabelValues("stale").Inc()
+		case r.Err != nil:
+			a.logger.ErrorContext(ctx, "a policy could not be finished", slog.String("policy", finished.ID), slog.Any("error", r.Err))
+		case len(finished.Examination.Reasons) > 0:
+			a.examined.WithLabelValues("failed").Inc()
+		default:
+			a.examined.WithLabelValues("activated").Inc()
 		}
 	}
 	return nil

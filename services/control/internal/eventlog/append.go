@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -77,7 +78,9 @@ func (l *Log) carryOut(batches []*batch) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*l.cfg.AppendTimeout)
 	defer cancel()
+	began := time.Now()
 	results, err := l.appendAll(ctx, requests)
+	l.metrics.observe(began, results, err)
 	for _, b := range batches {
 		if b.err = err; err == nil {
 			b.results, results = results[:len(b.requests)], results[len(b.requests):]

@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/verdict-io/verdict/services/internal/stream"
 	"github.com/verdict-io/verdict/services/policy"
@@ -48,6 +49,8 @@ type Config struct {
 	// Pool is how many connections readers share. Default 8.
 	Pool   int32
 	Logger *slog.Logger
+	// Registerer gets the metrics; nil keeps them to itself.
+	Registerer prometheus.Registerer
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 }
@@ -64,6 +67,7 @@ type Log struct {
 	folding sync.Mutex                   // held while reading what is missing, so that it is read once
 
 	queue   queue
+	metrics metrics
 	refusal atomic.Pointer[error]
 }
 
@@ -81,6 +85,7 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 	}
 	l := &Log{cfg: cfg, changed: make(chan struct{}), queue: newQueue()}
 	l.state.Store(policy.Empty())
+	l.metrics = newMetrics(l, cfg.Registerer)
 	if err := l.connect(ctx); err != nil {
 		return nil, err
 	}
@@ -310,7 +315,7 @@ const pollInterval = time.Second
 func (l *Log) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if err := l.listen(ctx); err != nil && ctx.Err() == nil {
-			l.cfg.Logger.WarnContext(ctx, "listening for events", "error", err)
+			l.cfg.Logger.WarnContext(ctx, "listening for events", slog.Any("error", err))
 		}
 		select {
 		case <-ctx.Done():

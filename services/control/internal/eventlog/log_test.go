@@ -12,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	eventv1 "github.com/verdict-io/verdict/proto/gen/verdict/event/v1"
-
 	"github.com/verdict-io/verdict/services/internal/stream"
 	"github.com/verdict-io/verdict/services/internal/testenv"
 	"github.com/verdict-io/verdict/services/policy"
@@ -239,18 +238,27 @@ func TestClientToken(t *testing.T) {
 	}
 }
 
+// Promise 1: an event that NATS would refuse is refused, and what else was asked for goes through.
 func TestEventTooLarge(t *testing.T) {
 	t.Parallel()
 	l := newBench(t).open(t)
+	gateway := policy.CreateGateway{ID: "gw-0123456789", Name: "gw", Definition: policy.GatewayDefinition{AuthorizerType: policy.AuthorizerNone}}
+	mustAppend(t, l, Request{Account: account, Command: gateway})
 	before := l.Known().Position
-	r := createEngine("big")
-	c := r.Command.(policy.CreateEngine)
-	c.Definition.Description = strings.Repeat("é", 4096)
-	r.Command = c
-	mustAppend(t, l, r)
-	// Nothing that Check lets through is too large but a tool schema; see TestTargetTooLarge in app.
-	if l.Known().Position != before+2 {
-		t.Error("the largest description did not go through")
+	target := func(id string, size int) Request {
+		tool := policy.Tool{Name: "t", Description: strings.Repeat("x", size), InputSchema: &policy.Schema{Type: policy.SchemaObject}}
+		lambda := &policy.LambdaTarget{ARN: "arn:aws:lambda:us-east-1:000000000000:function:f", Tools: policy.ToolSchema{Inline: []policy.Tool{tool}}}
+		return Request{Account: account, Command: policy.CreateTarget{
+			GatewayID: gateway.ID, ID: id, Name: id, Definition: policy.TargetDefinition{Configuration: policy.TargetConfiguration{Lambda: lambda}},
+		}}
+	}
+	results, err := l.Append(t.Context(), target("aaaaaaaaaa", stream.MaxEvent), target("bbbbbbbbbb", stream.MaxEvent-1000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused, ok := errors.AsType[*policy.Error](results[0].Err)
+	if !ok || refused.Reason != "too_large" || results[1].Err != nil || l.Known().Position != before+2 {
+		t.Errorf("got %v and %v, and the log moved from %d to %d", results[0].Err, results[1].Err, before, l.Known().Position)
 	}
 }
 
