@@ -1,45 +1,77 @@
 package policy
 
-// What decisions look up and what they refuse. A thing of another account is simply not there.
+// What requests look up and what they refuse. A thing of another account is simply not there.
+
+// FindEngine is Engine with a refusal when there is none.
+func (a *Account) FindEngine(id string) (*Engine, error) {
+	if e := a.Engine(id); e != nil {
+		return e, nil
+	}
+	return nil, NotFound("policy engine", "policyEngineId", id)
+}
+
+// FindPolicy finds a policy of an engine, or refuses for lack of either.
+func (a *Account) FindPolicy(engineID, id string) (*Policy, error) {
+	e, err := a.FindEngine(engineID)
+	if err != nil {
+		return nil, err
+	}
+	if p := e.Policy(id); p != nil {
+		return p, nil
+	}
+	return nil, NotFound("policy", "policyId", id)
+}
+
+// FindGateway is Gateway with a refusal when there is none.
+func (a *Account) FindGateway(id string) (*Gateway, error) {
+	if g := a.Gateway(id); g != nil {
+		return g, nil
+	}
+	return nil, NotFound("gateway", "gatewayId", id)
+}
+
+// FindTarget finds a target of a gateway, or refuses for lack of either.
+func (a *Account) FindTarget(gatewayID, id string) (*Target, error) {
+	g, err := a.FindGateway(gatewayID)
+	if err != nil {
+		return nil, err
+	}
+	if t := g.Target(id); t != nil {
+		return t, nil
+	}
+	return nil, NotFound("target", "targetId", id)
+}
 
 func (in input) engine(id string, version uint64) (*Engine, error) {
-	e := in.account.Engine(id)
-	if e == nil {
-		return nil, NotFound("policy engine", "policyEngineId", id)
+	e, err := in.account.FindEngine(id)
+	if err != nil {
+		return nil, err
 	}
 	return e, expect("policy engine", &e.Resource, version)
 }
 
 func (in input) policy(engineID, id string, version uint64) (*Engine, *Policy, error) {
-	e, err := in.engine(engineID, 0)
+	p, err := in.account.FindPolicy(engineID, id)
 	if err != nil {
 		return nil, nil, err
 	}
-	p := e.Policy(id)
-	if p == nil {
-		return nil, nil, NotFound("policy", "policyId", id)
-	}
-	return e, p, expect("policy", &p.Resource, version)
+	return in.account.Engine(engineID), p, expect("policy", &p.Resource, version)
 }
 
 func (in input) gateway(id string, version uint64) (*Gateway, error) {
-	g := in.account.Gateway(id)
-	if g == nil {
-		return nil, NotFound("gateway", "gatewayId", id)
+	g, err := in.account.FindGateway(id)
+	if err != nil {
+		return nil, err
 	}
 	return g, expect("gateway", &g.Resource, version)
 }
 
 func (in input) target(gatewayID, id string, version uint64) (*Gateway, *Target, error) {
-	g, err := in.gateway(gatewayID, 0)
+	t, err := in.account.FindTarget(gatewayID, id)
 	if err != nil {
 		return nil, nil, err
 	}
-	t := g.Target(id)
-	if t == nil {
-		return nil, nil, NotFound("target", "targetId", id)
-	}
-	return g, t, expect("target", &t.Resource, version)
+	return in.account.Gateway(gatewayID), t, expect("target", &t.Resource, version)
 }
 
 // tagged finds what carries tags: engines, policies and gateways.

@@ -110,19 +110,19 @@ func TestPolicyBytes(t *testing.T) {
 			3 * byType,
 		},
 		"another gateway does not count": {
-			[]string{scopedTo(g, 100), scopedTo(g, 100)}, 2*scopedSize + 204,
+			[]string{scopedTo(g, 100), scopedTo(g, 100)}, 2*scopedSize + 200,
 			func(t *testing.T) policy.Command { t.Helper(); return createPolicy(t, "E", "p", scopedTo(h, 0)) },
 			0,
 		},
 		"scoped by type counts for a gateway": {
-			[]string{scopedTo(g, 0), permitAll}, 2*scopedSize + byType + 1,
+			[]string{scopedTo(g, 0), permitAll}, 2*scopedSize + byType - 1,
 			func(t *testing.T) policy.Command { t.Helper(); return createPolicy(t, "E", "p", scopedTo(g, 0)) },
-			2*scopedSize + byType + 2,
+			2*scopedSize + byType,
 		},
 		"scoped by type comes on top of the fullest gateway": {
-			[]string{scopedTo(g, 0), scopedTo(h, 500), scopedTo(g, 10)}, scopedSize + 500 + byType,
+			[]string{scopedTo(g, 0), scopedTo(h, 500), scopedTo(g, 10)}, scopedSize + 499 + byType,
 			func(t *testing.T) policy.Command { t.Helper(); return createPolicy(t, "E", "p", permitAll) },
-			scopedSize + 502 + byType,
+			scopedSize + 500 + byType,
 		},
 		"an update counts in place of what it replaces": {
 			[]string{permitAll, permitAll}, 2 * byType,
@@ -133,12 +133,12 @@ func TestPolicyBytes(t *testing.T) {
 			0,
 		},
 		"an update can be too large": {
-			[]string{permitAll, scopedTo(g, 0)}, scopedSize + byType + 2,
+			[]string{permitAll, scopedTo(g, 0)}, scopedSize + byType,
 			func(t *testing.T) policy.Command {
 				t.Helper()
 				return policy.UpdatePolicy{EngineID: engineID("E"), ID: policyID(numbered(0)), Language: policy.LanguageCedar, Statement: new(parse(t, scopedTo(g, 0)))}
 			},
-			2*scopedSize + 4,
+			2 * scopedSize,
 		},
 		"the mode can be changed beyond the limit": {
 			[]string{permitAll, permitAll}, byType,

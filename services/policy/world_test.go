@@ -95,14 +95,13 @@ func lambda(members ...string) policy.TargetDefinition {
 
 // large is a target whose schema has n bytes.
 func large(n int) policy.TargetDefinition {
+	const each = 100 + len("string")
 	n -= len("process_refund") + len("object")
 	var names []string
-	for i := range n / 200 {
-		names = append(names, fmt.Sprintf("%0194d", i)) // and its type, string, has 6
+	for i := range n / each {
+		names = append(names, fmt.Sprintf("%0100d", i))
 	}
-	if rest := n % 200; rest > 0 {
-		names[0] += strings.Repeat("x", rest)
-	}
+	names[0] += strings.Repeat("x", n%each)
 	return lambda(names...)
 }
 

@@ -31,8 +31,7 @@ func settingsFromProto(m *eventv1.Settings) (policy.Settings, error) {
 	return stream.SettingsFromProto(m)
 }
 
-func (c *Control) engine(a *policy.Account, id string) *controlv1.PolicyEngine {
-	e := a.Engine(id)
+func (c *Control) engine(a *policy.Account, e *policy.Engine) *controlv1.PolicyEngine {
 	return &controlv1.PolicyEngine{
 		PolicyEngineId: e.ID, PolicyEngineArn: c.arn(a, policy.EngineRef(e.ID)), Name: e.Name,
 		Definition: stream.EngineDefinitionToProto(e.Definition()),
@@ -57,7 +56,7 @@ func (c *Control) CreatePolicyEngine(ctx context.Context, req *controlv1.CreateP
 	if err != nil {
 		return nil, err
 	}
-	return &controlv1.CreatePolicyEngineResponse{PolicyEngine: c.engine(out.Account, out.Ref.ID), Revision: revision(out.Revision)}, nil
+	return &controlv1.CreatePolicyEngineResponse{PolicyEngine: c.engine(out.Account, out.Account.Engine(out.Ref.ID)), Revision: revision(out.Revision)}, nil
 }
 
 // GetPolicyEngine implements ControlService.
@@ -66,10 +65,11 @@ func (c *Control) GetPolicyEngine(ctx context.Context, req *controlv1.GetPolicyE
 	if err != nil {
 		return nil, err
 	}
-	if account.Engine(req.GetPolicyEngineId()) == nil {
-		return nil, policy.NotFound("policy engine", "policyEngineId", req.GetPolicyEngineId())
+	e, err := account.FindEngine(req.GetPolicyEngineId())
+	if err != nil {
+		return nil, err
 	}
-	return &controlv1.GetPolicyEngineResponse{PolicyEngine: c.engine(account, req.GetPolicyEngineId()), Revision: revision(position)}, nil
+	return &controlv1.GetPolicyEngineResponse{PolicyEngine: c.engine(account, e), Revision: revision(position)}, nil
 }
 
 // ListPolicyEngines implements ControlService.
@@ -85,7 +85,7 @@ func (c *Control) ListPolicyEngines(ctx context.Context, req *controlv1.ListPoli
 	}
 	resp := &controlv1.ListPolicyEnginesResponse{NextPageToken: next, Revision: revision(position)}
 	for _, e := range page {
-		resp.PolicyEngines = append(resp.PolicyEngines, c.engine(account, e.ID))
+		resp.PolicyEngines = append(resp.PolicyEngines, c.engine(account, e))
 	}
 	return resp, nil
 }
@@ -98,7 +98,7 @@ func (c *Control) UpdatePolicyEngine(ctx context.Context, req *controlv1.UpdateP
 	if err != nil {
 		return nil, err
 	}
-	return &controlv1.UpdatePolicyEngineResponse{PolicyEngine: c.engine(out.Account, req.GetPolicyEngineId()), Revision: revision(out.Revision)}, nil
+	return &controlv1.UpdatePolicyEngineResponse{PolicyEngine: c.engine(out.Account, out.Account.Engine(req.GetPolicyEngineId())), Revision: revision(out.Revision)}, nil
 }
 
 // UpdatePolicyEngineSettings implements ControlService.
@@ -113,7 +113,7 @@ func (c *Control) UpdatePolicyEngineSettings(ctx context.Context, req *controlv1
 	if err != nil {
 		return nil, err
 	}
-	return &controlv1.UpdatePolicyEngineSettingsResponse{PolicyEngine: c.engine(out.Account, req.GetPolicyEngineId()), Revision: revision(out.Revision)}, nil
+	return &controlv1.UpdatePolicyEngineSettingsResponse{PolicyEngine: c.engine(out.Account, out.Account.Engine(req.GetPolicyEngineId())), Revision: revision(out.Revision)}, nil
 }
 
 // DeletePolicyEngine implements ControlService.
@@ -122,5 +122,5 @@ func (c *Control) DeletePolicyEngine(ctx context.Context, req *controlv1.DeleteP
 	if err != nil {
 		return nil, err
 	}
-	return &controlv1.DeletePolicyEngineResponse{PolicyEngine: c.engine(out.Account, req.GetPolicyEngineId()), Revision: revision(out.Revision)}, nil
+	return &controlv1.DeletePolicyEngineResponse{PolicyEngine: c.engine(out.Account, out.Account.Engine(req.GetPolicyEngineId())), Revision: revision(out.Revision)}, nil
 }

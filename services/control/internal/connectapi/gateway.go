@@ -10,8 +10,7 @@ import (
 	"github.com/verdict-io/verdict/services/policy"
 )
 
-func (c *Control) gateway(a *policy.Account, id string) *controlv1.Gateway {
-	g := a.Gateway(id)
+func (c *Control) gateway(a *policy.Account, g *policy.Gateway) *controlv1.Gateway {
 	return &controlv1.Gateway{
 		GatewayId: g.ID, GatewayArn: c.arn(a, policy.GatewayRef(g.ID)), Name: g.Name,
 		Definition: stream.GatewayDefinitionToProto(g.Definition()),
@@ -49,7 +48,7 @@ func (c *Control) CreateGateway(ctx context.Context, req *controlv1.CreateGatewa
 	if err != nil {
 		return nil, err
 	}
-	return &controlv1.CreateGatewayResponse{Gateway: c.gateway(out.Account, out.Ref.ID), Revision: revision(out.Revision)}, nil
+	return &controlv1.CreateGatewayResponse{Gateway: c.gateway(out.Account, out.Account.Gateway(out.Ref.ID)), Revision: revision(out.Revision)}, nil
 }
 
 // GetGateway implements ControlService.
@@ -58,10 +57,11 @@ func (c *Control) GetGateway(ctx context.Context, req *controlv1.GetGatewayReque
 	if err != nil {
 		return nil, err
 	}
-	if account.Gateway(req.GetGatewayId()) == nil {
-		return nil, policy.NotFound("gateway", "gatewayId", req.GetGatewayId())
+	g, err := account.FindGateway(req.GetGatewayId())
+	if err != nil {
+		return nil, err
 	}
-	return &controlv1.GetGatewayResponse{Gateway: c.gateway(account, req.GetGatewayId()), Revision: revision(position)}, nil
+	return &controlv1.GetGatewayResponse{Gateway: c.gateway(account, g), Revision: revision(position)}, nil
 }
 
 // ListGateways implements ControlService.
@@ -77,7 +77,7 @@ func (c *Control) ListGateways(ctx context.Context, req *controlv1.ListGatewaysR
 	}
 	resp := &controlv1.ListGatewaysResponse{NextPageToken: next, Revision: revision(position)}
 	for _, g := range page {
-		resp.Gateways = append(resp.Gateways, c.gateway(account, g.ID))
+		resp.Gateways = append(resp.Gateways, c.gateway(account, g))
 	}
 	return resp, nil
 }
@@ -92,7 +92,7 @@ func (c *Control) UpdateGateway(ctx context.Context, req *controlv1.UpdateGatewa
 	if err != nil {
 		return nil, err
 	}
-	return &controlv1.UpdateGatewayResponse{Gateway: c.gateway(out.Account, req.GetGatewayId()), Revision: revision(out.Revision)}, nil
+	return &controlv1.UpdateGatewayResponse{Gateway: c.gateway(out.Account, out.Account.Gateway(req.GetGatewayId())), Revision: revision(out.Revision)}, nil
 }
 
 // DeleteGateway implements ControlService.
@@ -101,7 +101,7 @@ func (c *Control) DeleteGateway(ctx context.Context, req *controlv1.DeleteGatewa
 	if err != nil {
 		return nil, err
 	}
-	return &controlv1.DeleteGatewayResponse{Gateway: c.gateway(out.Account, req.GetGatewayId()), Revision: revision(out.Revision)}, nil
+	return &controlv1.DeleteGatewayResponse{Gateway: c.gateway(out.Account, out.Account.Gateway(req.GetGatewayId())), Revision: revision(out.Revision)}, nil
 }
 
 // AttachPolicyEngine implements ControlService.
@@ -116,7 +116,7 @@ func (c *Control) AttachPolicyEngine(ctx context.Context, req *controlv1.AttachP
 	if err != nil {
 		return nil, err
 	}
-	return &controlv1.AttachPolicyEngineResponse{Gateway: c.gateway(out.Account, req.GetGatewayId()), Revision: revision(out.Revision)}, nil
+	return &controlv1.AttachPolicyEngineResponse{Gateway: c.gateway(out.Account, out.Account.Gateway(req.GetGatewayId())), Revision: revision(out.Revision)}, nil
 }
 
 // DetachPolicyEngine implements ControlService.
@@ -125,5 +125,5 @@ func (c *Control) DetachPolicyEngine(ctx context.Context, req *controlv1.DetachP
 	if err != nil {
 		return nil, err
 	}
-	return &controlv1.DetachPolicyEngineResponse{Gateway: c.gateway(out.Account, req.GetGatewayId()), Revision: revision(out.Revision)}, nil
+	return &controlv1.DetachPolicyEngineResponse{Gateway: c.gateway(out.Account, out.Account.Gateway(req.GetGatewayId())), Revision: revision(out.Revision)}, nil
 }

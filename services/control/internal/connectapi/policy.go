@@ -11,10 +11,9 @@ import (
 	"github.com/verdict-io/verdict/services/policy"
 )
 
-func (c *Control) policy(a *policy.Account, engineID, id string) *controlv1.Policy {
-	p := a.Engine(engineID).Policy(id)
+func (c *Control) policy(a *policy.Account, p *policy.Policy) *controlv1.Policy {
 	m := &controlv1.Policy{
-		PolicyId: p.ID, PolicyArn: c.arn(a, policy.PolicyRef(engineID, p.ID)), PolicyEngineId: engineID, Name: p.Name,
+		PolicyId: p.ID, PolicyArn: c.arn(a, policy.PolicyRef(p.EngineID, p.ID)), PolicyEngineId: p.EngineID, Name: p.Name,
 		Status: stream.StatusToProto(p.Status), StatusReasons: p.Reasons,
 		InForce: stream.BodyToProto(p.InForce), Candidate: stream.BodyToProto(p.Candidate),
 		CreatedAt: timestamp(p.CreatedAt), UpdatedAt: timestamp(p.UpdatedAt), Tags: p.Tags, Version: p.Version,
@@ -52,7 +51,7 @@ func (c *Control) CreatePolicy(ctx context.Context, req *controlv1.CreatePolicyR
 	if err != nil {
 		return nil, err
 	}
-	return &controlv1.CreatePolicyResponse{Policy: c.policy(out.Account, out.Ref.Parent, out.Ref.ID), Revision: revision(out.Revision)}, nil
+	return &controlv1.CreatePolicyResponse{Policy: c.policy(out.Account, out.Account.Engine(out.Ref.Parent).Policy(out.Ref.ID)), Revision: revision(out.Revision)}, nil
 }
 
 func createPolicy(req *controlv1.CreatePolicyRequest) (policy.CreatePolicy, error) {
@@ -77,14 +76,11 @@ func (c *Control) GetPolicy(ctx context.Context, req *controlv1.GetPolicyRequest
 	if err != nil {
 		return nil, err
 	}
-	e := account.Engine(req.GetPolicyEngineId())
-	if e == nil {
-		return nil, policy.NotFound("policy engine", "policyEngineId", req.GetPolicyEngineId())
+	p, err := account.FindPolicy(req.GetPolicyEngineId(), req.GetPolicyId())
+	if err != nil {
+		return nil, err
 	}
-	if e.Policy(req.GetPolicyId()) == nil {
-		return nil, policy.NotFound("policy", "policyId", req.GetPolicyId())
-	}
-	return &controlv1.GetPolicyResponse{Policy: c.policy(account, e.ID, req.GetPolicyId()), Revision: revision(position)}, nil
+	return &controlv1.GetPolicyResponse{Policy: c.policy(account, p), Revision: revision(position)}, nil
 }
 
 // ListPolicies implements ControlService.
@@ -93,9 +89,9 @@ func (c *Control) ListPolicies(ctx context.Context, req *controlv1.ListPoliciesR
 	if err != nil {
 		return nil, err
 	}
-	e := account.Engine(req.GetPolicyEngineId())
-	if e == nil {
-		return nil, policy.NotFound("policy engine", "policyEngineId", req.GetPolicyEngineId())
+	e, err := account.FindEngine(req.GetPolicyEngineId())
+	if err != nil {
+		return nil, err
 	}
 	scope := req.GetTargetResourceScope()
 	listing := app.Listing{Account: account.ID, Kind: "policies", Parent: e.ID, Filter: scope}
@@ -107,7 +103,7 @@ func (c *Control) ListPolicies(ctx context.Context, req *controlv1.ListPoliciesR
 	}
 	resp := &controlv1.ListPoliciesResponse{NextPageToken: next, Revision: revision(position)}
 	for _, p := range page {
-		resp.Policies = append(resp.Policies, c.policy(account, e.ID, p.ID))
+		resp.Policies = append(resp.Policies, c.policy(account, p))
 	}
 	return resp, nil
 }
@@ -133,7 +129,7 @@ func (c *Control) UpdatePolicy(ctx context.Context, req *controlv1.UpdatePolicyR
 	if err != nil {
 		return nil, err
 	}
-	return &controlv1.UpdatePolicyResponse{Policy: c.policy(out.Account, command.EngineID, command.ID), Revision: revision(out.Revision)}, nil
+	return &controlv1.UpdatePolicyResponse{Policy: c.policy(out.Account, out.Account.Engine(command.EngineID).Policy(command.ID)), Revision: revision(out.Revision)}, nil
 }
 
 func updatePolicy(req *controlv1.UpdatePolicyRequest) (policy.UpdatePolicy, error) {
@@ -163,5 +159,5 @@ func (c *Control) DeletePolicy(ctx context.Context, req *controlv1.DeletePolicyR
 	if err != nil {
 		return nil, err
 	}
-	return &controlv1.DeletePolicyResponse{Policy: c.policy(out.Account, req.GetPolicyEngineId(), req.GetPolicyId()), Revision: revision(out.Revision)}, nil
+	return &controlv1.DeletePolicyResponse{Policy: c.policy(out.Account, out.Account.Engine(req.GetPolicyEngineId()).Policy(req.GetPolicyId())), Revision: revision(out.Revision)}, nil
 }

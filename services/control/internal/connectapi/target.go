@@ -10,10 +10,9 @@ import (
 	"github.com/verdict-io/verdict/services/policy"
 )
 
-func target(a *policy.Account, gatewayID, id string) *controlv1.GatewayTarget {
-	t := a.Gateway(gatewayID).Target(id)
+func target(t *policy.Target) *controlv1.GatewayTarget {
 	return &controlv1.GatewayTarget{
-		TargetId: t.ID, GatewayId: gatewayID, Name: t.Name, Definition: stream.TargetDefinitionToProto(t.Definition()),
+		TargetId: t.ID, GatewayId: t.GatewayID, Name: t.Name, Definition: stream.TargetDefinitionToProto(t.Definition()),
 		Status: stream.StatusToProto(t.Status), StatusReasons: t.Reasons,
 		CreatedAt: timestamp(t.CreatedAt), UpdatedAt: timestamp(t.UpdatedAt), Version: t.Version,
 	}
@@ -47,7 +46,7 @@ func (c *Control) CreateGatewayTarget(ctx context.Context, req *controlv1.Create
 	if err != nil {
 		return nil, err
 	}
-	return &controlv1.CreateGatewayTargetResponse{Target: target(out.Account, out.Ref.Parent, out.Ref.ID), Revision: revision(out.Revision)}, nil
+	return &controlv1.CreateGatewayTargetResponse{Target: target(out.Account.Gateway(out.Ref.Parent).Target(out.Ref.ID)), Revision: revision(out.Revision)}, nil
 }
 
 // GetGatewayTarget implements ControlService.
@@ -56,14 +55,11 @@ func (c *Control) GetGatewayTarget(ctx context.Context, req *controlv1.GetGatewa
 	if err != nil {
 		return nil, err
 	}
-	g := account.Gateway(req.GetGatewayId())
-	if g == nil {
-		return nil, policy.NotFound("gateway", "gatewayId", req.GetGatewayId())
+	t, err := account.FindTarget(req.GetGatewayId(), req.GetTargetId())
+	if err != nil {
+		return nil, err
 	}
-	if g.Target(req.GetTargetId()) == nil {
-		return nil, policy.NotFound("target", "targetId", req.GetTargetId())
-	}
-	return &controlv1.GetGatewayTargetResponse{Target: target(account, g.ID, req.GetTargetId()), Revision: revision(position)}, nil
+	return &controlv1.GetGatewayTargetResponse{Target: target(t), Revision: revision(position)}, nil
 }
 
 // ListGatewayTargets implements ControlService.
@@ -72,9 +68,9 @@ func (c *Control) ListGatewayTargets(ctx context.Context, req *controlv1.ListGat
 	if err != nil {
 		return nil, err
 	}
-	g := account.Gateway(req.GetGatewayId())
-	if g == nil {
-		return nil, policy.NotFound("gateway", "gatewayId", req.GetGatewayId())
+	g, err := account.FindGateway(req.GetGatewayId())
+	if err != nil {
+		return nil, err
 	}
 	page, next, err := app.Page(app.Listing{Account: account.ID, Kind: "targets", Parent: g.ID}, req.GetPageSize(), req.GetPageToken(),
 		g.TargetsAfter, func(t *policy.Target) string { return t.ID })
@@ -83,7 +79,7 @@ func (c *Control) ListGatewayTargets(ctx context.Context, req *controlv1.ListGat
 	}
 	resp := &controlv1.ListGatewayTargetsResponse{NextPageToken: next, Revision: revision(position)}
 	for _, t := range page {
-		resp.Targets = append(resp.Targets, target(account, g.ID, t.ID))
+		resp.Targets = append(resp.Targets, target(t))
 	}
 	return resp, nil
 }
@@ -100,7 +96,7 @@ func (c *Control) UpdateGatewayTarget(ctx context.Context, req *controlv1.Update
 	if err != nil {
 		return nil, err
 	}
-	return &controlv1.UpdateGatewayTargetResponse{Target: target(out.Account, req.GetGatewayId(), req.GetTargetId()), Revision: revision(out.Revision)}, nil
+	return &controlv1.UpdateGatewayTargetResponse{Target: target(out.Account.Gateway(req.GetGatewayId()).Target(req.GetTargetId())), Revision: revision(out.Revision)}, nil
 }
 
 // DeleteGatewayTarget implements ControlService.
@@ -111,5 +107,5 @@ func (c *Control) DeleteGatewayTarget(ctx context.Context, req *controlv1.Delete
 	if err != nil {
 		return nil, err
 	}
-	return &controlv1.DeleteGatewayTargetResponse{Target: target(out.Account, req.GetGatewayId(), req.GetTargetId()), Revision: revision(out.Revision)}, nil
+	return &controlv1.DeleteGatewayTargetResponse{Target: target(out.Account.Gateway(req.GetGatewayId()).Target(req.GetTargetId())), Revision: revision(out.Revision)}, nil
 }

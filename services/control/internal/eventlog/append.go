@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -215,48 +217,58 @@ func (t *transaction) decideAll(ctx context.Context, tx pgx.Tx, requests []Reque
 			return err
 		}
 		if result == nil {
-			if result, err = t.decide(r); err != nil {
-				return err
-			}
+			result = t.decide(ctx, r)
 		}
 		t.results = append(t.results, *result)
 	}
 	return nil
 }
 
-// decide carries one request out in memory. An error is ours, and ends the transaction; what the caller did wrong is in the
-// result.
-func (t *transaction) decide(r Request) (*Result, error) {
+// decide carries one request out in memory. Whatever goes wrong, a panic too, is the result of this request alone: it shares
+// the transaction with others.
+func (t *transaction) decide(ctx context.Context, r Request) (result *Result) {
+	defer func() {
+		if v := recover(); v != nil {
+			t.log.cfg.Logger.ErrorContext(ctx, "a decision panicked", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+			result = &Result{Err: fmt.Errorf("deciding %T: panic: %v", r.Command, v)}
+		}
+	}()
 	events, err := policy.Decide(t.state, r.Account, r.Command, t.log.cfg.Policy)
 	if err != nil {
-		return &Result{Err: err}, nil
+		return &Result{Err: err}
 	}
-	result := &Result{Before: t.state}
+	result = &Result{Before: t.state}
 	state, rows := t.state, []Row(nil)
 	for i, event := range events {
 		next := state.Next(r.Account, event, t.log.cfg.Now().UnixMicro())
 		next.Commits, next.Cause = i == len(events)-1, r.Cause
-		id, err := uuid.NewV7()
-		if err != nil {
-			return nil, err
-		}
-		next.EventID = id.String()
-		sealed, err := stream.Seal(next, t.log.cfg.Signer)
-		if refused, ok := errors.AsType[*policy.Error](err); ok {
-			return &Result{Err: refused}, nil
+		row, err := t.seal(&next)
+		if err == nil {
+			state, err = state.Apply(next)
 		}
 		if err != nil {
-			return nil, err
+			return &Result{Err: err}
 		}
-		next.Hash = policy.Hash(sealed.GetHash())
-		if state, err = state.Apply(next); err != nil {
-			return nil, fmt.Errorf("decided what cannot be applied: %w", err)
-		}
-		result.Events, rows = append(result.Events, next), append(rows, newRow(next, sealed))
+		result.Events, rows = append(result.Events, next), append(rows, row)
 	}
 	t.state, t.rows = state, append(t.rows, rows...)
 	result.After, result.Revision = state, state.Position
-	return result, nil
+	return result
+}
+
+// seal gives r its id and hash, and makes the row of it.
+func (t *transaction) seal(r *policy.Recorded) (Row, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return Row{}, err
+	}
+	r.EventID = id.String()
+	sealed, err := stream.Seal(*r, t.log.cfg.Signer)
+	if err != nil {
+		return Row{}, err
+	}
+	r.Hash = policy.Hash(sealed.GetHash())
+	return newRow(*r, sealed), nil
 }
 
 func newRow(r policy.Recorded, ev *eventv1.PolicyEvent) Row {

@@ -485,3 +485,18 @@ func eventAt(t *testing.T, l *Log, position uint64) *eventv1.PolicyEvent {
 	}
 	return ev
 }
+
+// A command that makes the decision panic is refused alone, and the log goes on.
+func TestPanickingDecision(t *testing.T) {
+	t.Parallel()
+	l := newBench(t).open(t)
+	l.cfg.Now = func() time.Time { panic("the clock broke") }
+	results, err := l.Append(t.Context(), createEngine("one"))
+	if err != nil || results[0].Err == nil || !strings.Contains(results[0].Err.Error(), "the clock broke") {
+		t.Errorf("append: %v, %v", results, err)
+	}
+	l.cfg.Now = time.Now
+	if got := mustAppend(t, l, createEngine("one"))[0].Revision; got != 3 {
+		t.Errorf("the next append stands at %d, want 3", got)
+	}
+}

@@ -68,10 +68,7 @@ func (q *queue) run(ctx context.Context, b *batch, carryOut func([]*batch)) erro
 		case <-b.done:
 			return b.err
 		case q.turn <- struct{}{}:
-			if batches := q.take(); len(batches) > 0 {
-				carryOut(batches)
-			}
-			<-q.turn
+			q.carryOut(carryOut)
 		case <-ctx.Done():
 			if q.withdraw(b) {
 				return context.Cause(ctx)
@@ -83,5 +80,13 @@ func (q *queue) run(ctx context.Context, b *batch, carryOut func([]*batch)) erro
 				return ErrUnknown
 			}
 		}
+	}
+}
+
+// carryOut carries out the next transaction, and gives the turn away whatever happens.
+func (q *queue) carryOut(do func([]*batch)) {
+	defer func() { <-q.turn }()
+	if batches := q.take(); len(batches) > 0 {
+		do(batches)
 	}
 }
