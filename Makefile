@@ -24,7 +24,10 @@ LINT_CONFIG := --config $(abspath .golangci.yml)
 LINT := $(GOLANGCI) run $(LINT_CONFIG) --allow-serial-runners
 # A string that grows by a few words in a loop is not better with a strings.Builder.
 FIX_FLAGS := -stringsbuilder=false
+# A Postgres that is quick and forgets, and one that waits for the disk, as devservers has it when it is to keep the data.
 DEVSERVERS := $(BIN)/devservers --ports free --only postgres --
+DEVSERVERS_FSYNC = data=$$(mktemp -d); trap 'rm -rf "$$data"' EXIT; \
+	$(BIN)/devservers --data "$$data" --ports free --only postgres --
 
 # $(call each-module,MODULES,COMMAND): COMMAND in the folder of each module, as if it were alone in the world.
 each-module = @for module in $(1); do echo "$$module: $(2)"; (cd "$$module" && GOWORK=off $(2)); done
@@ -72,7 +75,7 @@ test: $(BIN)/devservers ## Run the tests, with a Postgres of their own
 # The tests of the files *_faults_test.go, which have the build tag faults. They are found by name, so that those of
 # the same package that `make test` runs are not run again.
 .PHONY: test-faults
-test-faults: $(BIN)/devservers ## Run the tests that break things, which take longer
+test-faults: $(BIN)/devservers ## Run the tests in which things fail, which take longer
 	@files=$$(find $(WORKSPACE) -name '*_faults_test.go'); \
 	if [ -z "$$files" ]; then echo 'there is no *_faults_test.go yet'; exit 0; fi; \
 	untagged=$$(grep -L '^//go:build faults' $$files || true); \
@@ -80,7 +83,7 @@ test-faults: $(BIN)/devservers ## Run the tests that break things, which take lo
 	names=$$(sed -nE 's/^func (Test[A-Za-z0-9_]+)\(.*/\1/p' $$files | sort -u | paste -sd '|'); \
 	folders=$$(printf '%s\n' $$files | xargs -n1 dirname | sort -u | sed 's|^|./|'); \
 	set -x; \
-	$(DEVSERVERS) $(GO) test -race -tags faults -timeout 20m -run "^($$names)$$" $(ARGS) $(or $(TEST),$$folders)
+	$(DEVSERVERS_FSYNC) $(GO) test -race -tags faults -timeout 20m -run "^($$names)$$" $(ARGS) $(or $(TEST),$$folders)
 
 .PHONY: fuzz
 fuzz: ## Fuzz every target for FUZZTIME
@@ -94,7 +97,7 @@ fuzz: ## Fuzz every target for FUZZTIME
 
 .PHONY: bench
 bench: $(BIN)/devservers ## Run the benchmarks
-	$(DEVSERVERS) $(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem $(ARGS) $(or $(TEST),./services/...)
+	$(DEVSERVERS_FSYNC) $(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem $(ARGS) $(or $(TEST),./services/...)
 
 ##@ Code
 

@@ -4,10 +4,13 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
+	"connectrpc.com/connect"
 	"github.com/nats-io/nats.go"
 
 	"github.com/verdict-io/verdict/proto/gen/verdict/control/v1/controlv1connect"
@@ -37,6 +40,8 @@ type Config struct {
 	StreamMaxBytes int64
 	StreamKeep     int
 	MaxBody        int64
+	// WritesWithoutNATS accepts writes before the stream has been seen.
+	WritesWithoutNATS bool
 }
 
 // Register makes settings of the fields of c.
@@ -52,8 +57,25 @@ func (c *Config) Register(fs *process.Flags) {
 	fs.Bytes(&c.StreamMaxBytes, "stream-max-bytes", "", 1<<30, "`SIZE` of the stream of policy events")
 	fs.Int(&c.StreamKeep, "stream-keep", "", 100_000, "`N` events before the head at which a stream that is made anew begins")
 	fs.Bytes(&c.MaxBody, "max-body", "", 6<<20, "`SIZE` of a request's body")
+	fs.Bool(&c.WritesWithoutNATS, "writes-without-nats", "", false, "accept writes before NATS has answered for the first time, though a log that went back would then not be noticed")
 	fs.Require("postgres-url", "signing-key")
 	fs.Check("region", policy.CheckRegion)
+	fs.Check("append-timeout", atLeast(100*time.Millisecond))
+	fs.Check("stream-keep", func(text string) error {
+		if n, err := strconv.Atoi(text); err != nil || n < 1 {
+			return errors.New("it must be 1 or more")
+		}
+		return nil
+	})
+}
+
+func atLeast(least time.Duration) func(string) error {
+	return func(text string) error {
+		if d, err := time.ParseDuration(text); err != nil || d < least {
+			return fmt.Errorf("it must be %v or more", least)
+		}
+		return nil
+	}
 }
 
 // Main runs control with settings from the command line and the environment until ctx ends.
@@ -80,8 +102,8 @@ type Service struct {
 	app   *app.App
 }
 
-// New connects, brings the state to the head of the log, and looks at the stream once, so that no write is accepted on a log
-// that is known to have gone back. NATS may be away: then writes go into the log and onto the stream later.
+// New connects, brings the state to the head of the log, and looks at the stream. Until it has seen the stream once, it refuses
+// writes: the log may have gone back. After that NATS may be away: then writes go into the log, and onto the stream later.
 func New(ctx context.Context, cfg Config) (*Service, error) {
 	signer, keys, err := readKeys(cfg)
 	if err != nil {
@@ -141,7 +163,15 @@ func (s *Service) open(ctx context.Context, cfg Config, signer *stream.Signer, k
 	if err != nil {
 		return err
 	}
-	_ = s.relay.Look(ctx) // logged; what matters has the log refuse writes
+	if !cfg.WritesWithoutNATS {
+		s.log.Refuse(relay.ErrNotLooked)
+	}
+	_ = s.relay.Look(ctx) // it logs, and what matters has the log refuse writes
+	if s.log.Refusal() == nil {
+		if err := s.log.Begin(ctx); err != nil {
+			return err
+		}
+	}
 	s.app = app.New(s.log, cfg.Region, s.proc.Logger, s.proc.Registry)
 	return nil
 }
@@ -174,6 +204,20 @@ func drain(conn *nats.Conn) func(context.Context) error {
 	}
 }
 
+// failures are what the failures of the log mean for whoever asked. The causes name other accounts' things, and are for the log
+// of the process and for /readyz.
+var failures = []rpc.Rule{
+	{Is: relay.ErrNotLooked, Code: connect.CodeUnavailable, Reason: "stream_not_seen", Message: "writes are refused until NATS has answered once since control started: start NATS, or see --writes-without-nats"},
+	{Is: eventlog.ErrRefused, Code: connect.CodeFailedPrecondition, Reason: "log_went_back", Message: wentBack},
+	{Is: eventlog.ErrWentBack, Code: connect.CodeFailedPrecondition, Reason: "log_went_back", Message: wentBack},
+	{Is: eventlog.ErrUnknown, Code: connect.CodeUnavailable, Reason: "outcome_unknown", Message: "whether the request was carried out is not known: repeat it with the same clientToken, or look"},
+	{Is: eventlog.ErrUnavailable, Code: connect.CodeUnavailable, Reason: "database_unavailable", Message: "the database does not answer; nothing was changed: try again"},
+	{Is: stream.ErrUnknownType, Code: connect.CodeUnavailable, Reason: "upgrade", Message: "the log holds events of a later version: ask another replica, and upgrade this one"},
+	{Is: eventlog.ErrCorrupt, Code: connect.CodeDataLoss, Reason: "log_corrupt", Message: "the log is corrupt; an operator must look: verdict fsck"},
+}
+
+const wentBack = "writes are refused: the log lacks or contradicts what was published, as after a restore from an older copy, and an operator must decide; /readyz of control says more"
+
 func (s *Service) serve(cfg Config, signer *stream.Signer) error {
 	callers, err := identity.NewLoopback(cfg.LoopbackAccount)
 	if err != nil {
@@ -181,10 +225,11 @@ func (s *Service) serve(cfg Config, signer *stream.Signer) error {
 	}
 	edge := rpc.New(rpc.Config{
 		Callers: callers, Logger: s.proc.Logger, Registry: s.proc.Registry, MaxBytes: int(cfg.MaxBody), Draining: s.proc.Draining(),
+		Errors: failures,
 	})
 	mux := http.NewServeMux()
 	mux.Handle(controlv1connect.NewControlServiceHandler(connectapi.NewControl(s.app), edge.HandlerOptions()...))
-	mux.Handle(eventv1connect.NewEventServiceHandler(connectapi.NewEvents(s.app, signer), edge.HandlerOptions()...))
+	mux.Handle(eventv1connect.NewEventServiceHandler(connectapi.NewEvents(s.log, signer), edge.HandlerOptions()...))
 	s.proc.Handle(edge.Handler(mux))
 	return nil
 }

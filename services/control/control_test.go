@@ -488,7 +488,7 @@ func TestSettingsAndTags(t *testing.T) {
 	ctx := t.Context()
 	settings := &eventv1.Settings{
 		StalenessBoundMs: new(uint64(5000)), OnStale: eventv1.OnStale_ON_STALE_DENY, StrictForbids: new(false),
-		RedactedPaths: &eventv1.RedactedPaths{Paths: []string{"context.input.ssn"}},
+		RedactedPaths: &eventv1.RedactedPaths{Paths: []string{"/context/input/ssn"}},
 	}
 	engine, err := r.UpdatePolicyEngineSettings(ctx, &controlv1.UpdatePolicyEngineSettingsRequest{PolicyEngineId: f.engine, Settings: settings})
 	must(t, err)

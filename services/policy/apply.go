@@ -30,11 +30,13 @@ func (s *State) Apply(r Recorded) (*State, error) {
 	}
 	next := *s
 	next.LogID, next.Position, next.Hash, next.RecordedAt, next.Whole = r.LogID, r.Position, r.Hash, r.RecordedAt, r.Commits
-	_, begins := r.Event.(LogCreated)
+	next.open = opened{r.Account, r.Cause.RequestID}
+	created, begins := r.Event.(LogCreated)
 	if begins != (s.Position == 0) || begins != (r.Account == LogAccount) || r.LogID == "" {
 		return nil, fmt.Errorf("position %d: %s of account %q does not belong here", r.Position, r.Event.Type(), r.Account)
 	}
 	if begins {
+		next.Region = created.Region
 		next.logVersion, next.logPosition = r.StreamVersion, r.AccountPosition
 		return &next, nil
 	}
@@ -67,6 +69,8 @@ func (s *State) follows(r Recorded) error {
 		return fmt.Errorf("is version %d of %s, want %d", r.StreamVersion, r.Event.Ref().Stream(), want.StreamVersion)
 	case r.RecordedAt != want.RecordedAt:
 		return fmt.Errorf("is older than the event before")
+	case !s.Whole && s.open != opened{r.Account, r.Cause.RequestID}:
+		return fmt.Errorf("stands in the middle of a command of another request")
 	}
 	return nil
 }

@@ -223,6 +223,14 @@ func TestWhole(t *testing.T) {
 	if err != nil || middle.Whole || middle.Verify() == nil {
 		t.Errorf("whole: %v, %v, %v", middle.Whole, middle.Verify(), err)
 	}
+	r := middle.Next(alice, policy.Activated{Of: policy.EngineRef(engineID("E"))}, 0)
+	r.Cause.RequestID = "another"
+	if _, err := middle.Apply(r); err == nil || !strings.Contains(err.Error(), "in the middle of a command") {
+		t.Errorf("an event of another request: %v", err)
+	}
+	if _, err := middle.Apply(middle.Next(bob, policy.EngineCreated{ID: engineID("E"), Name: "E"}, 0)); err == nil || !strings.Contains(err.Error(), "in the middle of a command") {
+		t.Errorf("an event of another account: %v", err)
+	}
 	end, _, err := apply(middle, alice, policy.Activated{Of: policy.EngineRef(engineID("E"))}, true)
 	if err != nil || !end.Whole || end.Verify() != nil {
 		t.Errorf("whole: %v, %v, %v", end.Whole, end.Verify(), err)

@@ -12,10 +12,13 @@ type Command interface {
 
 type (
 	// CreateLog begins a log.
-	CreateLog struct{ ID string }
+	CreateLog struct{ ID, Region string }
 
 	// SetAccountSettings replaces the settings of the account.
-	SetAccountSettings struct{ Settings Settings }
+	SetAccountSettings struct {
+		Settings        Settings
+		ExpectedVersion uint64
+	}
 
 	// CreateEngine makes an engine.
 	CreateEngine struct {

@@ -118,10 +118,10 @@ func TestCheckRefuses(t *testing.T) {
 		"staleness in microseconds":  {bound(100*time.Millisecond + 1), invalid("range", "settings.stalenessBoundMs", "")},
 		"stale action":               {set(func(s *policy.Settings) { s.OnStale = "ALLOW" }), invalid("enum", "settings.onStale", "SERVE or DENY")},
 		"redaction without path":     {paths(""), invalid("required", "settings.redactedPaths.paths[0]", "")},
-		"redaction of the decision":  {paths("principal.id"), invalid("pattern", "settings.redactedPaths.paths[0]", "")},
-		"redaction of all":           {paths("context"), invalid("pattern", "settings.redactedPaths.paths[0]", "")},
-		"redaction not in order":     {paths("context.b", "context.a"), invalid("order", "settings.redactedPaths.paths", "sorted")},
-		"redaction twice":            {paths("context.a", "context.a"), invalid("duplicate", "settings.redactedPaths.paths[1]", "")},
+		"redaction of the decision":  {paths("/principal/id"), invalid("pattern", "settings.redactedPaths.paths[0]", "")},
+		"redaction of all":           {paths("/context"), invalid("pattern", "settings.redactedPaths.paths[0]", "")},
+		"redaction not in order":     {paths("/context/b", "/context/a"), invalid("order", "settings.redactedPaths.paths", "sorted")},
+		"redaction twice":            {paths("/context/a", "/context/a"), invalid("duplicate", "settings.redactedPaths.paths[1]", "")},
 		"redaction of too much":      {paths(make([]string, 101)...), invalid("count", "settings.redactedPaths.paths", "0 to 100")},
 		"settings of an engine, too": {policy.SetEngineSettings{Settings: settings(func(s *policy.Settings) { s.OnStale = "ALLOW" })}, invalid("enum", "settings.onStale", "")},
 	} {
@@ -151,7 +151,7 @@ func TestCheckAccepts(t *testing.T) {
 		"settings unset":   policy.SetAccountSettings{},
 		"settings": policy.SetEngineSettings{Settings: policy.Settings{
 			StalenessBound: new(24 * time.Hour), OnStale: policy.OnStaleServe, StrictForbids: new(false),
-			RedactedPaths: new([]string{"context.input.card", "context.input.card.number", "principal.tags.e-mail"}),
+			RedactedPaths: new([]string{"/context/input/a~1b", "/context/input/card", "/context/input/card/number", "/principal/tags/e-mail"}),
 		}},
 		"shortest bound":     policy.SetAccountSettings{Settings: policy.Settings{StalenessBound: new(100 * time.Millisecond)}},
 		"nothing redacted":   policy.SetAccountSettings{Settings: policy.Settings{RedactedPaths: new([]string{})}},
@@ -175,7 +175,7 @@ func TestSettingsOr(t *testing.T) {
 	if *got.StalenessBound != 10*time.Second || got.OnStale != policy.OnStaleServe || !*got.StrictForbids || len(*got.RedactedPaths) != 0 {
 		t.Errorf("defaults are %+v", got)
 	}
-	engine := policy.Settings{StalenessBound: new(time.Second), OnStale: policy.OnStaleDeny, StrictForbids: new(false), RedactedPaths: new([]string{"context.a"})}
+	engine := policy.Settings{StalenessBound: new(time.Second), OnStale: policy.OnStaleDeny, StrictForbids: new(false), RedactedPaths: new([]string{"/context/a"})}
 	got = engine.Or(policy.Defaults())
 	if *got.StalenessBound != time.Second || got.OnStale != policy.OnStaleDeny || *got.StrictForbids || len(*got.RedactedPaths) != 1 {
 		t.Errorf("the engine's settings became %+v", got)

@@ -9,10 +9,13 @@ func (c CreateLog) decide(in input) ([]Event, error) {
 	if in.state.Position != 0 {
 		return nil, refuse(ErrExists, "log_exists", "", "the log %s has begun already", in.state.LogID)
 	}
-	return []Event{LogCreated{LogID: c.ID}}, nil
+	return []Event{LogCreated{LogID: c.ID, Region: c.Region}}, nil
 }
 
 func (c SetAccountSettings) decide(in input) ([]Event, error) {
+	if v := in.account.Version; c.ExpectedVersion != 0 && c.ExpectedVersion != v {
+		return nil, staleVersion("settings of the account have", v, c.ExpectedVersion)
+	}
 	return []Event{AccountSettingsChanged{Account: in.account.ID, Settings: c.Settings}}, nil
 }
 
@@ -111,7 +114,18 @@ func (c UpdatePolicy) decide(in input) ([]Event, error) {
 			return nil, err
 		}
 	}
-	return []Event{PolicyUpdateRequested{EngineID: c.EngineID, ID: c.ID, Body: body}}, nil
+	requested := PolicyUpdateRequested{EngineID: c.EngineID, ID: c.ID, Body: body}
+	if harmless(p.InForce, body) {
+		return []Event{requested, Activated{Of: PolicyRef(c.EngineID, c.ID)}}, nil
+	}
+	return []Event{requested}, nil
+}
+
+// harmless reports whether a change needs no examination: the statement stays, and it does not begin to decide. A policy
+// can be demoted and described even when the tools that it was written for are gone.
+func harmless(inForce *Body, to Body) bool {
+	return inForce != nil && inForce.Statement == to.Statement && inForce.Language == to.Language &&
+		(inForce.Enforcement == to.Enforcement || to.Enforcement == EnforcementLogOnly)
 }
 
 func (c FinishPolicy) decide(in input) ([]Event, error) {

@@ -111,8 +111,12 @@ func expect(what string, thing lifecycle, version uint64) error {
 	if version == 0 || version == thing.version() {
 		return nil
 	}
+	return staleVersion(what+" has", thing.version(), version)
+}
+
+func staleVersion(whatHas string, is, want uint64) error {
 	return refuse(ErrStale, "version_mismatch", "expectedVersion",
-		"the %s has version %d, not %d: it has changed since; read it again", what, thing.version(), version)
+		"the %s version %d, not %d: something has changed since; read it again", whatHas, is, want)
 }
 
 func idle(what, verb string, s Status) error {

@@ -15,7 +15,8 @@ func TestDecide(t *testing.T) {
 	refunds, spare, other := engineID("Refunds"), engineID("Spare"), engineID("Other")
 	refund, bare := gatewayID("Refund"), gatewayID("Bare")
 	tags := map[string]string{"team": "payments"}
-	settings := policy.Settings{StalenessBound: new(time.Second), OnStale: policy.OnStaleDeny, StrictForbids: new(false), RedactedPaths: new([]string{"context.input.card"})}
+	active := policy.PolicyRef(refunds, policyID("active"))
+	settings := policy.Settings{StalenessBound: new(time.Second), OnStale: policy.OnStaleDeny, StrictForbids: new(false), RedactedPaths: new([]string{"/context/input/card"})}
 	body := policy.Body{Language: policy.LanguageCedar, Statement: permitAll, Enforcement: policy.EnforcementActive, Validation: policy.FailOnAnyFindings}
 	with := func(change func(*policy.Body)) policy.Body { b := body; change(&b); return b }
 	target := policy.TargetRef(refund, "target0001")
@@ -73,11 +74,17 @@ func TestDecide(t *testing.T) {
 				Description: "d", Enforcement: policy.EnforcementLogOnly, Validation: policy.IgnoreAllFindings,
 			}}},
 		},
-		"update policy, the mode alone": {
+		"update policy, so that it decides no more": {
 			policy.UpdatePolicy{EngineID: refunds, ID: policyID("active"), Enforcement: policy.EnforcementLogOnly},
 			[]policy.Event{policy.PolicyUpdateRequested{EngineID: refunds, ID: policyID("active"), Body: with(func(b *policy.Body) {
 				b.Enforcement = policy.EnforcementLogOnly
-			})}},
+			})}, policy.Activated{Of: active}},
+		},
+		"update policy, the description alone": {
+			policy.UpdatePolicy{EngineID: refunds, ID: policyID("active"), Description: new("d"), Validation: policy.IgnoreAllFindings},
+			[]policy.Event{policy.PolicyUpdateRequested{EngineID: refunds, ID: policyID("active"), Body: with(func(b *policy.Body) {
+				b.Description, b.Validation = "d", policy.IgnoreAllFindings
+			})}, policy.Activated{Of: active}},
 		},
 		"update policy, the statement": {
 			policy.UpdatePolicy{EngineID: refunds, ID: policyID("active"), Language: policy.LanguagePolicy, Statement: new(parse(t, permitRefund)), Description: new("d")},
@@ -215,11 +222,11 @@ func TestDecideTagsAreMergedAndTakenAway(t *testing.T) {
 
 func TestCreateLog(t *testing.T) {
 	t.Parallel()
-	events, err := policy.Decide(policy.Empty(), policy.LogAccount, policy.CreateLog{ID: "x"}, config())
+	events, err := policy.Decide(policy.Empty(), policy.LogAccount, policy.CreateLog{ID: "x", Region: region}, config())
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantEvents(t, events, policy.LogCreated{LogID: "x"})
+	wantEvents(t, events, policy.LogCreated{LogID: "x", Region: region})
 	refusal{policy.ErrInvalid, "required", "logId", ""}.check(t, policy.CreateLog{}.Check())
 	_, err = policy.Decide(emptyWorld(t).s, policy.LogAccount, policy.CreateLog{ID: "x"}, config())
 	refusal{policy.ErrExists, "log_exists", "", "log-1"}.check(t, err)
@@ -233,7 +240,7 @@ func TestDecideRefuses(t *testing.T) {
 	noPolicy := refusal{policy.ErrNotFound, "policy_not_found", "policyId", "there is no policy"}
 	noGateway := refusal{policy.ErrNotFound, "gateway_not_found", "gatewayId", "there is no gateway"}
 	noTarget := refusal{policy.ErrNotFound, "target_not_found", "targetId", "there is no target"}
-	stale := refusal{policy.ErrStale, "version_mismatch", "expectedVersion", "not 9: it has changed since; read it again"}
+	stale := refusal{policy.ErrStale, "version_mismatch", "expectedVersion", "not 9: something has changed since; read it again"}
 	taken := refusal{policy.ErrExists, "name_taken", "name", "already: "}
 	idTaken := refusal{policy.ErrStale, "id_taken", "", "try again"}
 	busy := func(text string) refusal { return refusal{policy.ErrConflict, "busy", "", text} }
@@ -242,15 +249,16 @@ func TestDecideRefuses(t *testing.T) {
 		command policy.Command
 		want    refusal
 	}{
-		"UpdateEngine/missing":      {policy.UpdateEngine{ID: "none"}, noEngine},
-		"UpdateEngine/another's":    {policy.UpdateEngine{ID: other}, noEngine},
-		"UpdateEngine/version":      {policy.UpdateEngine{ID: spare, ExpectedVersion: 9}, stale},
-		"SetEngineSettings/missing": {policy.SetEngineSettings{ID: "none"}, noEngine},
-		"SetEngineSettings/another": {policy.SetEngineSettings{ID: other}, noEngine},
-		"SetEngineSettings/version": {policy.SetEngineSettings{ID: spare, ExpectedVersion: 9}, stale},
-		"DeleteEngine/missing":      {policy.DeleteEngine{}, noEngine},
-		"DeleteEngine/another's":    {policy.DeleteEngine{ID: other}, noEngine},
-		"DeleteEngine/version":      {policy.DeleteEngine{ID: spare, ExpectedVersion: 9}, stale},
+		"SetAccountSettings/version": {policy.SetAccountSettings{ExpectedVersion: 9}, stale},
+		"UpdateEngine/missing":       {policy.UpdateEngine{ID: "none"}, noEngine},
+		"UpdateEngine/another's":     {policy.UpdateEngine{ID: other}, noEngine},
+		"UpdateEngine/version":       {policy.UpdateEngine{ID: spare, ExpectedVersion: 9}, stale},
+		"SetEngineSettings/missing":  {policy.SetEngineSettings{ID: "none"}, noEngine},
+		"SetEngineSettings/another":  {policy.SetEngineSettings{ID: other}, noEngine},
+		"SetEngineSettings/version":  {policy.SetEngineSettings{ID: spare, ExpectedVersion: 9}, stale},
+		"DeleteEngine/missing":       {policy.DeleteEngine{}, noEngine},
+		"DeleteEngine/another's":     {policy.DeleteEngine{ID: other}, noEngine},
+		"DeleteEngine/version":       {policy.DeleteEngine{ID: spare, ExpectedVersion: 9}, stale},
 		"DeleteEngine/full": {policy.DeleteEngine{ID: refunds}, refusal{
 			policy.ErrConflict, "engine_not_empty", "", "Policy engine still contains 4 policies and cannot be deleted",
 		}},
@@ -462,6 +470,33 @@ func TestFinishIsStaleWhenThePolicyChanges(t *testing.T) {
 	refusal{policy.ErrStale, "version_mismatch", "", "has changed"}.check(t, err)
 }
 
+// What begins to decide is examined, even when nothing else about it changes.
+func TestPromotionIsExamined(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ref := policy.PolicyRef(engineID("Refunds"), policyID("active"))
+	w.do(alice, policy.UpdatePolicy{EngineID: ref.Parent, ID: ref.ID, Enforcement: policy.EnforcementLogOnly})
+	if events := w.do(alice, policy.UpdatePolicy{EngineID: ref.Parent, ID: ref.ID, Enforcement: policy.EnforcementActive}); len(events) != 1 {
+		t.Errorf("promoted without an examination: %v", events)
+	}
+	wantEvents(t, w.do(alice, w.examined(alice, ref)), policy.Activated{Of: ref})
+}
+
+// A policy that cannot be examined fails; it does not wait for ever.
+func TestUnexaminable(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ref := policy.PolicyRef(engineID("Refunds"), policyID("creating"))
+	e, ok := policy.Unexaminable(w.s.Account(alice), ref, region)
+	if !ok {
+		t.Fatal("it does not wait")
+	}
+	wantEvents(t, w.do(alice, policy.FinishPolicy{EngineID: ref.Parent, ID: ref.ID, Examination: e}), policy.Failed{Of: ref, Reasons: e.Reasons})
+	if _, ok := policy.Unexaminable(w.s.Account(alice), ref, region); ok {
+		t.Error("it waits still")
+	}
+}
+
 // A policy without end of findings must still fit into an event, or it would wait for ever.
 func TestExamineBoundsItsReasons(t *testing.T) {
 	t.Parallel()
@@ -475,7 +510,7 @@ func TestExamineBoundsItsReasons(t *testing.T) {
 		tools.Inline = append(tools.Inline, tool)
 	}
 	w.do(alice, policy.UpdateTarget{GatewayID: gatewayID("Refund"), ID: "target0001", Definition: d})
-	w.do(alice, createPolicy(t, "Refunds", "long", `permit(principal, action, resource is AgentCore::Gateway) when { context.input["`+strings.Repeat("😀", 9_900)+`"] == 1 };`))
+	w.do(alice, createPolicy(t, "Refunds", "long", `permit(principal, action, resource is AgentCore::Gateway) when { context.input == {"`+strings.Repeat("😀", 4_000)+`": 1} };`))
 	finish := w.examined(alice, policy.PolicyRef(engineID("Refunds"), policyID("long")))
 	size := 0
 	for _, r := range finish.Examination.Reasons {

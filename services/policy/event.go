@@ -10,7 +10,7 @@ type Event interface {
 
 type (
 	// LogCreated is the first event of every log.
-	LogCreated struct{ LogID string }
+	LogCreated struct{ LogID, Region string }
 
 	// AccountSettingsChanged replaces the settings of an account.
 	AccountSettingsChanged struct {

@@ -17,23 +17,26 @@ type Examination struct {
 // or else those of all gateways that its engine is attached to. It is slow (it type-checks), so it runs outside the
 // lock. ok is false when nothing waits to be examined.
 func Examine(a *Account, ref Ref, region string) (_ Examination, ok bool) {
-	e := a.Engine(ref.Parent)
-	if e == nil {
-		return Examination{}, false
-	}
-	p := e.Policy(ref.ID)
-	if p == nil || !p.waits() {
-		return Examination{}, false
-	}
-	return Examination{
-		Version: p.Version,
-		Basis:   a.basis(e.ID, p.Candidate, region),
-		Reasons: fitting(a.findings(e.ID, p.Candidate, region)),
-	}, true
+	return a.examination(ref, region, func(p *Policy) []string { return a.findings(ref.Parent, p.Candidate, region) })
 }
 
-// maxReasonBytes is how much of the reasons an event holds: they may be as many and as long as to make it too large to be
-// recorded, and then the policy would wait for ever.
+// Unexaminable is the examination of a policy that Examine could not cope with: it fails.
+func Unexaminable(a *Account, ref Ref, region string) (_ Examination, ok bool) {
+	return a.examination(ref, region, func(*Policy) []string {
+		return []string{"the statement could not be checked, because of an error in this service: write it differently, and report it"}
+	})
+}
+
+func (a *Account) examination(ref Ref, region string, reasons func(*Policy) []string) (_ Examination, ok bool) {
+	p, err := a.FindPolicy(ref.Parent, ref.ID)
+	if err != nil || !p.waits() {
+		return Examination{}, false
+	}
+	return Examination{Version: p.Version, Basis: a.basis(ref.Parent, p.Candidate, region), Reasons: fitting(reasons(p))}, true
+}
+
+// maxReasonBytes is how much of the reasons an event holds. There may be a hundred of 2,048 characters, which can be 800 KB:
+// such an event could not be recorded, and the policy would wait for ever.
 const maxReasonBytes = 128 << 10
 
 // fitting is as many of the first reasons as fit. One always does.

@@ -14,7 +14,7 @@ var (
 	targetNamePattern  = regexp.MustCompile(`^([0-9a-zA-Z][-]?){1,100}$`)
 	tagPattern         = regexp.MustCompile(`^[a-zA-Z0-9\s._:/=+@-]*$`)
 	keyARNPattern      = regexp.MustCompile(`^arn:aws(|-cn|-us-gov):kms:[a-zA-Z0-9-]*:[0-9]{12}:key/[a-zA-Z0-9-]{36}$`)
-	redactedPattern    = regexp.MustCompile(`^(context|principal\.tags)(\.[A-Za-z0-9_:-]+)+$`)
+	redactedPattern    = regexp.MustCompile(`^/(context|principal/tags)(/([^~/]|~[01])+)+$`)
 	policyName         = text{min: 1, max: 48, pattern: policyNamePattern} // of engines and policies
 	gatewayName        = text{min: 1, max: 48, pattern: gatewayNamePattern}
 	targetName         = text{min: 1, max: 100, pattern: targetNamePattern}

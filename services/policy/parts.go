@@ -5,6 +5,7 @@ import "fmt"
 // Parts is a State taken apart, as it is stored and sent. Things are sorted by id.
 type Parts struct {
 	LogID       string
+	Region      string
 	Position    uint64
 	Hash        Hash
 	RecordedAt  int64
@@ -39,7 +40,7 @@ type GatewayParts struct {
 // Parts takes s apart. What it returns shares s's memory and must not be changed.
 func (s *State) Parts() Parts {
 	p := Parts{
-		LogID: s.LogID, Position: s.Position, Hash: s.Hash, RecordedAt: s.RecordedAt,
+		LogID: s.LogID, Region: s.Region, Position: s.Position, Hash: s.Hash, RecordedAt: s.RecordedAt,
 		LogVersion: s.logVersion, LogPosition: s.logPosition,
 	}
 	for a := range s.Accounts() {
@@ -71,7 +72,7 @@ func (a *Account) parts() AccountParts {
 // is true, Verify says, at the price of parsing every statement.
 func Restore(p Parts) (*State, error) {
 	s := Empty()
-	s.LogID, s.Position, s.Hash, s.RecordedAt = p.LogID, p.Position, p.Hash, p.RecordedAt
+	s.LogID, s.Region, s.Position, s.Hash, s.RecordedAt = p.LogID, p.Region, p.Position, p.Hash, p.RecordedAt
 	s.logVersion, s.logPosition = p.LogVersion, p.LogPosition
 	for _, part := range p.Accounts {
 		if _, twice := s.accounts.Get(part.ID); twice {

@@ -110,7 +110,7 @@ type Settings struct {
 	StalenessBound *time.Duration // a whole number of milliseconds
 	OnStale        OnStale
 	StrictForbids  *bool
-	RedactedPaths  *[]string // sorted; an empty list redacts nothing, whatever the account says
+	RedactedPaths  *[]string // JSON Pointers, sorted; an empty list redacts nothing, whatever the account says
 }
 
 // IsZero reports whether nothing is set.

@@ -61,7 +61,7 @@ func TestQuotas(t *testing.T) {
 				w.do(alice, c.create(t, first))
 			}
 			if name == "policies" {
-				w.work(alice)
+				w.do(alice, w.examined(alice, policy.PolicyRef(engineID("E"), policyID(numbered(7)))))
 			}
 			_, err := w.decide(alice, c.create(t, first), config())
 			refusal{policy.ErrQuota, "quota", "", fmt.Sprintf("the limit of %d %s is reached", c.limit, c.what)}.check(t, err)
@@ -100,32 +100,38 @@ func TestPolicyBytes(t *testing.T) {
 		want    int // bytes refused; 0 is none
 	}{
 		"exactly as much as allowed": {
-			[]string{permitAll, permitAll}, 3 * byType,
+			[]string{permitAll, permitAll},
+			3 * byType,
 			func(t *testing.T) policy.Command { t.Helper(); return createPolicy(t, "E", "p", permitAll) },
 			0,
 		},
 		"one byte more": {
-			[]string{permitAll, permitAll}, 3*byType - 1,
+			[]string{permitAll, permitAll},
+			3*byType - 1,
 			func(t *testing.T) policy.Command { t.Helper(); return createPolicy(t, "E", "p", permitAll) },
 			3 * byType,
 		},
 		"another gateway does not count": {
-			[]string{scopedTo(g, 100), scopedTo(g, 100)}, 2*scopedSize + 200,
+			[]string{scopedTo(g, 100), scopedTo(g, 100)},
+			2*scopedSize + 200,
 			func(t *testing.T) policy.Command { t.Helper(); return createPolicy(t, "E", "p", scopedTo(h, 0)) },
 			0,
 		},
 		"scoped by type counts for a gateway": {
-			[]string{scopedTo(g, 0), permitAll}, 2*scopedSize + byType - 1,
+			[]string{scopedTo(g, 0), permitAll},
+			2*scopedSize + byType - 1,
 			func(t *testing.T) policy.Command { t.Helper(); return createPolicy(t, "E", "p", scopedTo(g, 0)) },
 			2*scopedSize + byType,
 		},
 		"scoped by type comes on top of the fullest gateway": {
-			[]string{scopedTo(g, 0), scopedTo(h, 500), scopedTo(g, 10)}, scopedSize + 499 + byType,
+			[]string{scopedTo(g, 0), scopedTo(h, 500), scopedTo(g, 10)},
+			scopedSize + 499 + byType,
 			func(t *testing.T) policy.Command { t.Helper(); return createPolicy(t, "E", "p", permitAll) },
 			scopedSize + 500 + byType,
 		},
 		"an update counts in place of what it replaces": {
-			[]string{permitAll, permitAll}, 2 * byType,
+			[]string{permitAll, permitAll},
+			2 * byType,
 			func(t *testing.T) policy.Command {
 				t.Helper()
 				return policy.UpdatePolicy{EngineID: engineID("E"), ID: policyID(numbered(0)), Language: policy.LanguageCedar, Statement: new(parse(t, permitAll))}
@@ -133,7 +139,8 @@ func TestPolicyBytes(t *testing.T) {
 			0,
 		},
 		"an update can be too large": {
-			[]string{permitAll, scopedTo(g, 0)}, scopedSize + byType,
+			[]string{permitAll, scopedTo(g, 0)},
+			scopedSize + byType,
 			func(t *testing.T) policy.Command {
 				t.Helper()
 				return policy.UpdatePolicy{EngineID: engineID("E"), ID: policyID(numbered(0)), Language: policy.LanguageCedar, Statement: new(parse(t, scopedTo(g, 0)))}
@@ -141,7 +148,8 @@ func TestPolicyBytes(t *testing.T) {
 			2 * scopedSize,
 		},
 		"the mode can be changed beyond the limit": {
-			[]string{permitAll, permitAll}, byType,
+			[]string{permitAll, permitAll},
+			byType,
 			func(*testing.T) policy.Command {
 				return policy.UpdatePolicy{EngineID: engineID("E"), ID: policyID(numbered(0)), Enforcement: policy.EnforcementLogOnly}
 			},

@@ -30,16 +30,21 @@ func after[V any](m *index[V], key string) iter.Seq[V] {
 // State is everything that is true at one position of the log. It never changes once it is made.
 type State struct {
 	LogID      string
+	Region     string // in every ARN
 	Position   uint64
 	Hash       Hash // of the event at Position
 	RecordedAt int64
 	// Whole is false in the middle of a command: such a state is nobody's to see.
 	Whole bool
 
+	open        opened // the command that Position is in the middle of, while not Whole
 	logVersion  uint64 // of the log's own stream
 	logPosition uint64 // of LogAccount
 	accounts    *index[*Account]
 }
+
+// opened is what all events of a command share.
+type opened struct{ account, requestID string }
 
 // Account is everything that is true of one account.
 type Account struct {

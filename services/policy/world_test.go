@@ -115,7 +115,7 @@ type world struct {
 // emptyWorld is a log that has begun.
 func emptyWorld(t testing.TB) *world {
 	w := &world{t: t, s: policy.Empty()}
-	w.do(policy.LogAccount, policy.CreateLog{ID: "log-1"})
+	w.do(policy.LogAccount, policy.CreateLog{ID: "log-1", Region: region})
 	return w
 }
 
@@ -133,7 +133,7 @@ func newWorld(t testing.TB) *world {
 	w.do(alice, createPolicy(t, "Refunds", "updating", permitRefund))
 	w.do(alice, createPolicy(t, "Refunds", "failed", scoped(refundGateway, `permit(principal, action == AgentCore::Action::"RefundTarget___nothing", `)))
 	w.work(alice)
-	w.do(alice, policy.UpdatePolicy{EngineID: engineID("Refunds"), ID: policyID("updating"), Enforcement: policy.EnforcementLogOnly})
+	w.do(alice, policy.UpdatePolicy{EngineID: engineID("Refunds"), ID: policyID("updating"), Language: policy.LanguageCedar, Statement: new(parse(t, permitRefund+"// again"))})
 	w.do(alice, createPolicy(t, "Refunds", "creating", permitRefund))
 	w.do(bob, createEngine("Other"))
 	return w

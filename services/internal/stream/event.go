@@ -95,6 +95,22 @@ func Decode(ev *eventv1.PolicyEvent) (policy.Recorded, error) {
 	return r, nil
 }
 
+// Identify says which position of which log ev is, if control signed it, without understanding what it is about: an event of
+// a later version has a place too.
+func Identify(ev *eventv1.PolicyEvent, keys Keyring) (logID string, position uint64, err error) {
+	if err := keys.verify(eventDomain, ev.GetKeyId(), ev.GetHash(), ev.GetSignature()); err != nil {
+		return "", 0, err
+	}
+	if hash := HashBody(ev.GetBody()); string(hash[:]) != string(ev.GetHash()) {
+		return "", 0, ErrHash
+	}
+	var body eventv1.EventBody
+	if err := proto.Unmarshal(ev.GetBody(), &body); err != nil {
+		return "", 0, fmt.Errorf("event body: %w", err)
+	}
+	return body.GetLogId(), body.GetPosition(), nil
+}
+
 func encodeBody(r policy.Recorded) ([]byte, error) {
 	payload, err := encodePayload(r.Event)
 	if err != nil {

@@ -70,7 +70,7 @@ func encodePayload(event policy.Event) ([]byte, error) {
 func payloadOf(event policy.Event) proto.Message {
 	switch e := event.(type) {
 	case policy.LogCreated:
-		return &eventv1.LogCreated{}
+		return &eventv1.LogCreated{Region: e.Region}
 	case policy.AccountSettingsChanged:
 		return &eventv1.AccountSettingsChanged{Settings: SettingsToProto(e.Settings)}
 	case policy.EngineCreated:
@@ -106,7 +106,9 @@ func payloadOf(event policy.Event) proto.Message {
 }
 
 func decodeLogCreated(ref policy.Ref, payload []byte) (policy.Event, error) {
-	return policy.LogCreated{LogID: ref.ID}, proto.Unmarshal(payload, &eventv1.LogCreated{})
+	var m eventv1.LogCreated
+	err := proto.Unmarshal(payload, &m)
+	return policy.LogCreated{LogID: ref.ID, Region: m.GetRegion()}, err
 }
 
 func decodeAccountSettingsChanged(ref policy.Ref, payload []byte) (policy.Event, error) {

@@ -20,7 +20,7 @@ func EncodeState(s *policy.State) ([]byte, error) {
 	}
 	p := s.Parts()
 	m := &eventv1.State{
-		Format: stateFormat, LogId: p.LogID, Position: p.Position, Hash: p.Hash[:], RecordedAtUs: p.RecordedAt,
+		Format: stateFormat, LogId: p.LogID, Region: p.Region, Position: p.Position, Hash: p.Hash[:], RecordedAtUs: p.RecordedAt,
 		LogVersion: p.LogVersion, LogAccountPosition: p.LogPosition,
 	}
 	for _, a := range p.Accounts {
@@ -43,7 +43,7 @@ func DecodeState(data []byte) (*policy.State, error) {
 		return nil, fmt.Errorf("state: %w", err)
 	}
 	p := policy.Parts{
-		LogID: m.GetLogId(), Position: m.GetPosition(), Hash: hash, RecordedAt: m.GetRecordedAtUs(),
+		LogID: m.GetLogId(), Region: m.GetRegion(), Position: m.GetPosition(), Hash: hash, RecordedAt: m.GetRecordedAtUs(),
 		LogVersion: m.GetLogVersion(), LogPosition: m.GetLogAccountPosition(),
 	}
 	for _, a := range m.GetAccounts() {

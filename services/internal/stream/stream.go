@@ -7,11 +7,10 @@
 package stream
 
 import (
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/verdict-io/verdict/services/policy"
 )
 
 // Names on NATS.
@@ -26,8 +25,9 @@ const (
 )
 
 // Subject is what an event of a thing is published on: verdict.policy.<account>.<kind>.<id>.
-func Subject(account string, ref policy.Ref) string {
-	return policyPrefix + account + "." + string(ref.Kind) + "." + ref.ID
+// stream is the event's, "<kind>/<id>".
+func Subject(account, stream string) string {
+	return policyPrefix + account + "." + strings.Replace(stream, "/", ".", 1)
 }
 
 // PolicyStreamConfig is the stream that caches the tail of a log. Its sequence is the log's position; nothing but the

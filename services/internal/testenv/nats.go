@@ -159,6 +159,16 @@ func (c *Cluster) Connect(t testing.TB) *nats.Conn {
 	return connect(t, c.URL())
 }
 
+// Current is nil when every server has all of a stream.
+func (c *Cluster) Current(stream string) error {
+	for i, n := range c.Nodes {
+		if !n.Server.JetStreamIsStreamCurrent(server.DEFAULT_GLOBAL_ACCOUNT, stream) {
+			return fmt.Errorf("server %d is behind", i)
+		}
+	}
+	return nil
+}
+
 // Leader is the server that leads a stream; nil when there is none at the moment.
 func (c *Cluster) Leader(stream string) *NATS {
 	for _, n := range c.Nodes {

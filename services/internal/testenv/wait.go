@@ -3,8 +3,10 @@ package testenv
 import (
 	"crypto/ed25519"
 	"crypto/rand"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,9 +17,15 @@ import (
 // time and have no signal for.
 func Eventually(t testing.TB, what string, holds func() error) {
 	t.Helper()
+	Within(t, 20*time.Second, what, holds)
+}
+
+// Within is Eventually for what may take longer, as an election on a busy machine.
+func Within(t testing.TB, most time.Duration, what string, holds func() error) {
+	t.Helper()
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(most)
 	for {
 		err := holds()
 		if err == nil {
@@ -58,4 +66,14 @@ func NewKeyFiles(t testing.TB) (KeyFiles, stream.Keyring) {
 		}
 	}
 	return files, keys
+}
+
+// Contains is nil when text has all of these in it.
+func Contains(text string, all ...string) error {
+	for _, want := range all {
+		if !strings.Contains(text, want) {
+			return fmt.Errorf("no %q in:\n%s", want, text)
+		}
+	}
+	return nil
 }

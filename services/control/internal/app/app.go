@@ -9,17 +9,13 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"iter"
 	"log/slog"
 	"strings"
 
-	"connectrpc.com/connect"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/verdict-io/verdict/services/control/internal/eventlog"
 	"github.com/verdict-io/verdict/services/internal/identity"
-	"github.com/verdict-io/verdict/services/internal/rpc"
-	"github.com/verdict-io/verdict/services/internal/stream"
 	"github.com/verdict-io/verdict/services/policy"
 )
 
@@ -117,7 +113,7 @@ func (a *App) Delete(ctx context.Context, call Call, command policy.Command) (Ou
 func (a *App) append(ctx context.Context, call Call, command policy.Command) (eventlog.Result, error) {
 	results, err := a.log.Append(ctx, eventlog.Request{Account: call.Caller.Account, Cause: call.cause(), Command: command})
 	if err != nil {
-		return eventlog.Result{}, explain(err)
+		return eventlog.Result{}, err
 	}
 	return results[0], results[0].Err
 }
@@ -126,49 +122,10 @@ func (a *App) append(ctx context.Context, call Call, command policy.Command) (ev
 func (a *App) Account(ctx context.Context, id string) (*policy.Account, uint64, error) {
 	s, err := a.log.State(ctx)
 	if err != nil {
-		return nil, 0, explain(err)
+		return nil, 0, err
 	}
 	return s.Account(id), s.Position, nil
 }
 
-// State is the whole state, not older than the call, for followers.
-func (a *App) State(ctx context.Context) (*policy.State, error) {
-	s, err := a.log.State(ctx)
-	return s, explain(err)
-}
-
-// Head is where the log is, read for this call.
-func (a *App) Head(ctx context.Context) (stream.Head, error) {
-	h, err := a.log.Head(ctx)
-	return h, explain(err)
-}
-
-// ReadEvents yields the events after a position, up to the head. An error is the last pair.
-func (a *App) ReadEvents(ctx context.Context, after uint64) iter.Seq2[eventlog.Row, error] {
-	return func(yield func(eventlog.Row, error) bool) {
-		for row, err := range a.log.Read(ctx, after) {
-			if !yield(row, explain(err)) {
-				return
-			}
-		}
-	}
-}
-
-// explain says what the failures of the log mean for whoever asked.
-func explain(err error) error {
-	wrap := func(code connect.Code, reason, text string) error {
-		return &rpc.Error{Code: code, Reason: reason, Message: text, Cause: err}
-	}
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, eventlog.ErrRefused), errors.Is(err, eventlog.ErrWentBack), errors.Is(err, eventlog.ErrCorrupt):
-		return wrap(connect.CodeFailedPrecondition, "log_needs_operator", err.Error())
-	case errors.Is(err, eventlog.ErrUnknown):
-		return wrap(connect.CodeUnavailable, "outcome_unknown",
-			"the database went away during the commit: repeat the request with the same clientToken, or look whether it was carried out")
-	case errors.Is(err, eventlog.ErrUnavailable):
-		return wrap(connect.CodeUnavailable, "database_unavailable", "the database does not answer; nothing was changed: try again")
-	}
-	return err
-}
+// Log is the log itself, for those who follow it.
+func (a *App) Log() *eventlog.Log { return a.log }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"github.com/verdict-io/verdict/services/control/internal/eventlog"
@@ -42,7 +43,7 @@ func (a *App) examineAll(ctx context.Context, s *policy.State) error {
 	var batch []eventlog.Request
 	for account := range s.Accounts() {
 		for ref := range account.Pending() {
-			e, ok := policy.Examine(account, ref, a.region)
+			e, ok := a.examine(ctx, account, ref)
 			if !ok {
 				continue
 			}
@@ -60,6 +61,18 @@ func (a *App) examineAll(ctx context.Context, s *policy.State) error {
 		}
 	}
 	return a.finish(ctx, batch)
+}
+
+// examine has a policy whose examination panics fail with a reason: it would end every replica, one after the other, at each
+// start.
+func (a *App) examine(ctx context.Context, account *policy.Account, ref policy.Ref) (e policy.Examination, ok bool) {
+	defer func() {
+		if v := recover(); v != nil {
+			a.logger.ErrorContext(ctx, "an examination panicked", slog.String("policy", ref.ID), slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+			e, ok = policy.Unexaminable(account, ref, a.region)
+		}
+	}()
+	return policy.Examine(account, ref, a.region)
 }
 
 // finish records verdicts. One that is stale is dropped: the state that made it so is on its way, and is examined then.

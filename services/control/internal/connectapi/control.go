@@ -41,16 +41,17 @@ type tokenRequest interface {
 	GetClientToken() string
 }
 
-// tokenCall is call for a request with a client token. The request's hash leaves the token out, so that the same request with
-// another token is another request, and the same token with another request is found out.
+// tokenCall is call for a request with a client token. The request's hash leaves the token out.
 func tokenCall(ctx context.Context, req tokenRequest) (app.Call, error) {
 	c := call(ctx)
 	c.ClientToken = req.GetClientToken()
-	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(req)
+	asked := proto.Clone(req).ProtoReflect()
+	asked.Clear(asked.Descriptor().Fields().ByName("client_token"))
+	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(asked.Interface())
 	if err != nil {
 		return c, err
 	}
-	c.RequestHash = sha256.Sum256(append([]byte(req.ProtoReflect().Descriptor().FullName()+"\n"), data...))
+	c.RequestHash = sha256.Sum256(append([]byte(asked.Descriptor().FullName()+"\n"), data...))
 	return c, nil
 }
 
@@ -117,7 +118,9 @@ func (c *Control) GetAccountSettings(ctx context.Context, _ *controlv1.GetAccoun
 	if err != nil {
 		return nil, err
 	}
-	return &controlv1.GetAccountSettingsResponse{Settings: settingsToProto(account.Settings), Revision: revision(position)}, nil
+	return &controlv1.GetAccountSettingsResponse{
+		Settings: settingsToProto(account.Settings), Version: account.Version, Revision: revision(position),
+	}, nil
 }
 
 // UpdateAccountSettings implements ControlService.
@@ -126,9 +129,11 @@ func (c *Control) UpdateAccountSettings(ctx context.Context, req *controlv1.Upda
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.app.Change(ctx, call(ctx), policy.SetAccountSettings{Settings: settings})
+	out, err := c.app.Change(ctx, call(ctx), policy.SetAccountSettings{Settings: settings, ExpectedVersion: req.GetExpectedVersion()})
 	if err != nil {
 		return nil, err
 	}
-	return &controlv1.UpdateAccountSettingsResponse{Settings: settingsToProto(out.Account.Settings), Revision: revision(out.Revision)}, nil
+	return &controlv1.UpdateAccountSettingsResponse{
+		Settings: settingsToProto(out.Account.Settings), Version: out.Account.Version, Revision: revision(out.Revision),
+	}, nil
 }

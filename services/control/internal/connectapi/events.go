@@ -2,12 +2,12 @@ package connectapi
 
 import (
 	"context"
+	"sync/atomic"
 
 	"connectrpc.com/connect"
 
 	eventv1 "github.com/verdict-io/verdict/proto/gen/verdict/event/v1"
 	"github.com/verdict-io/verdict/proto/gen/verdict/event/v1/eventv1connect"
-	"github.com/verdict-io/verdict/services/control/internal/app"
 	"github.com/verdict-io/verdict/services/control/internal/eventlog"
 	"github.com/verdict-io/verdict/services/internal/rpc"
 	"github.com/verdict-io/verdict/services/internal/stream"
@@ -24,21 +24,44 @@ const (
 
 // Events implements EventService.
 type Events struct {
-	app    *app.App
+	log    *eventlog.Log
 	signer *stream.Signer
+	sealed atomic.Pointer[sealedState]
+}
+
+// sealedState is a state ready to be sent. Many nodes that start at once ask for the same one.
+type sealedState struct {
+	state    *policy.State
+	data     []byte
+	manifest *eventv1.SignedStateManifest
 }
 
 var _ eventv1connect.EventServiceHandler = (*Events)(nil)
 
-// NewEvents serves the log of a, signing as signer.
-func NewEvents(a *app.App, signer *stream.Signer) *Events { return &Events{app: a, signer: signer} }
+// NewEvents serves a log, signing as signer.
+func NewEvents(log *eventlog.Log, signer *stream.Signer) *Events {
+	return &Events{log: log, signer: signer}
+}
+
+// roleNode is the role of those who follow the log, with the events of all accounts in it.
+const roleNode = "node"
+
+func mustFollow(ctx context.Context) error {
+	if !caller(ctx).HasRole(roleNode) {
+		return rpc.Errorf(connect.CodePermissionDenied, "role", "the log holds the events of all accounts: reading it needs the role %s", roleNode)
+	}
+	return nil
+}
 
 // Head implements EventService.
 func (e *Events) Head(ctx context.Context, req *eventv1.HeadRequest) (*eventv1.HeadResponse, error) {
+	if err := mustFollow(ctx); err != nil {
+		return nil, err
+	}
 	if n := len(req.GetNonce()); n > maxNonce {
 		return nil, policy.Invalid("length", "nonce", "nonce may have %d bytes; it has %d", maxNonce, n)
 	}
-	head, err := e.app.Head(ctx)
+	head, err := e.log.Head(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +71,10 @@ func (e *Events) Head(ctx context.Context, req *eventv1.HeadRequest) (*eventv1.H
 
 // ReadEvents implements EventService.
 func (e *Events) ReadEvents(ctx context.Context, req *eventv1.ReadEventsRequest, out *connect.ServerStream[eventv1.ReadEventsResponse]) error {
-	head, err := e.app.Head(ctx)
+	if err := mustFollow(ctx); err != nil {
+		return err
+	}
+	head, err := e.log.Head(ctx)
 	switch {
 	case err != nil:
 		return err
@@ -59,7 +85,7 @@ func (e *Events) ReadEvents(ctx context.Context, req *eventv1.ReadEventsRequest,
 	}
 	page := pager{out: out}
 	sent := uint64(0)
-	for row, err := range e.app.ReadEvents(ctx, req.GetAfterPosition()) {
+	for row, err := range e.log.Read(ctx, req.GetAfterPosition()) {
 		if err != nil {
 			return err
 		}
@@ -100,18 +126,17 @@ func (p *pager) flush() error {
 
 // ReadState implements EventService.
 func (e *Events) ReadState(ctx context.Context, _ *eventv1.ReadStateRequest, out *connect.ServerStream[eventv1.ReadStateResponse]) error {
-	s, err := e.app.State(ctx)
+	if err := mustFollow(ctx); err != nil {
+		return err
+	}
+	sealed, err := e.seal(ctx)
 	if err != nil {
 		return err
 	}
-	data, manifest, err := stream.SealState(s, e.signer)
-	if err != nil {
+	if err := out.Send(&eventv1.ReadStateResponse{Part: &eventv1.ReadStateResponse_Manifest{Manifest: sealed.manifest}}); err != nil {
 		return err
 	}
-	if err := out.Send(&eventv1.ReadStateResponse{Part: &eventv1.ReadStateResponse_Manifest{Manifest: manifest}}); err != nil {
-		return err
-	}
-	for len(data) > 0 {
+	for data := sealed.data; len(data) > 0; {
 		n := min(len(data), maxChunk)
 		if err := out.Send(&eventv1.ReadStateResponse{Part: &eventv1.ReadStateResponse_Chunk{Chunk: data[:n]}}); err != nil {
 			return err
@@ -119,4 +144,22 @@ func (e *Events) ReadState(ctx context.Context, _ *eventv1.ReadStateRequest, out
 		data = data[n:]
 	}
 	return nil
+}
+
+// seal is the state at the head, sealed once for all who ask at the same revision.
+func (e *Events) seal(ctx context.Context) (*sealedState, error) {
+	s, err := e.log.State(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if sealed := e.sealed.Load(); sealed != nil && sealed.state == s {
+		return sealed, nil
+	}
+	data, manifest, err := stream.SealState(s, e.signer)
+	if err != nil {
+		return nil, err
+	}
+	sealed := &sealedState{state: s, data: data, manifest: manifest}
+	e.sealed.Store(sealed)
+	return sealed, nil
 }

@@ -48,10 +48,18 @@ var ErrTokenReused = &policy.Error{
 // lockKey is the advisory lock that is held from before a command is decided until its events are committed.
 const lockKey = 0x76657264696374 // "verdict"
 
-// Append carries the requests out, each decided on the state that the one before left, in one transaction. It returns as
-// many results as there are requests, or an error when none was carried out: ErrRefused, ErrUnavailable, ErrWentBack,
-// ErrCorrupt, the error of ctx; or ErrUnknown. Callers that wait at the same time share a transaction.
+// Append carries the requests out, each decided on the state that the one before left; together they are one transaction,
+// unless they are large. It returns as many results as there are requests, or an error when none was carried out: ErrRefused,
+// ErrUnavailable, ErrWentBack, ErrCorrupt, the error of ctx; or ErrUnknown. Callers that wait at the same time share a
+// transaction. An empty log is begun first.
 func (l *Log) Append(ctx context.Context, requests ...Request) ([]Result, error) {
+	if err := l.Begin(ctx); err != nil {
+		return nil, err
+	}
+	return l.append(ctx, requests)
+}
+
+func (l *Log) append(ctx context.Context, requests []Request) ([]Result, error) {
 	results := make([]Result, len(requests))
 	b := &batch{done: make(chan struct{})}
 	var index []int
@@ -72,23 +80,45 @@ func (l *Log) Append(ctx context.Context, requests ...Request) ([]Result, error)
 	return results, nil
 }
 
-// carryOut is one transaction for several callers, whose contexts must not end each other's work.
+// carryOut decides for several callers, whose contexts must not end each other's work.
 func (l *Log) carryOut(batches []*batch) {
 	var requests []Request
 	for _, b := range batches {
 		requests = append(requests, b.requests...)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*l.cfg.AppendTimeout)
-	defer cancel()
-	began := time.Now()
-	results, err := l.appendAll(ctx, requests)
-	l.metrics.observe(began, results, err)
+	results, err := l.appendInTurn(requests)
 	for _, b := range batches {
 		if b.err = err; err == nil {
 			b.results, results = results[:len(b.requests)], results[len(b.requests):]
 		}
 		close(b.done)
 	}
+}
+
+// appendInTurn uses as many transactions as the size of the events asks for. When one after the first fails, its error is the
+// result of every request that was left.
+func (l *Log) appendInTurn(requests []Request) ([]Result, error) {
+	var results []Result
+	for len(results) < len(requests) {
+		done, err := l.appendTimed(requests[len(results):])
+		if err != nil && len(results) == 0 {
+			return nil, err
+		}
+		for err != nil && len(results) < len(requests) {
+			results = append(results, Result{Err: err})
+		}
+		results = append(results, done...)
+	}
+	return results, nil
+}
+
+func (l *Log) appendTimed(requests []Request) ([]Result, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*l.cfg.AppendTimeout)
+	defer cancel()
+	began := time.Now()
+	results, err := l.appendAll(ctx, requests)
+	l.metrics.observe(began, results, err)
+	return results, err
 }
 
 // appendAll tries again when an attempt ended before its commit for a reason that passes: transaction_timeout, most of which
@@ -137,6 +167,7 @@ type transaction struct {
 	log     *Log
 	state   *policy.State
 	rows    []Row // to be inserted
+	bytes   int   // of rows
 	results []Result
 }
 
@@ -147,12 +178,12 @@ func (t *transaction) run(ctx context.Context, requests []Request) error {
 	}
 	conn, err := l.write.Acquire(ctx)
 	if err != nil {
-		return unavailable(err)
+		return unavailable(ctx, err)
 	}
 	defer conn.Release()
 	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
 	if err != nil {
-		return unavailable(err)
+		return unavailable(ctx, err)
 	}
 	defer tx.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // after a commit it does nothing; before, the end of the connection undoes it too
 	if err := t.lock(ctx, tx); err != nil {
@@ -165,7 +196,7 @@ func (t *transaction) run(ctx context.Context, requests []Request) error {
 		return nil
 	}
 	if err := t.insert(ctx, tx); err != nil {
-		return unavailable(err)
+		return unavailable(ctx, err)
 	}
 	if err := tx.Commit(ctx); err != nil {
 		return t.settle(ctx, err)
@@ -178,7 +209,7 @@ func (t *transaction) run(ctx context.Context, requests []Request) error {
 // on the way works on a snapshot from before it had it.
 func (t *transaction) lock(ctx context.Context, tx pgx.Tx) error {
 	if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(lockKey)); err != nil {
-		return unavailable(err)
+		return unavailable(ctx, err)
 	}
 	l := t.log
 	known := l.state.Load()
@@ -190,13 +221,13 @@ func (t *transaction) lock(ctx context.Context, tx pgx.Tx) error {
 			return fmt.Errorf("%w: position %d, which was seen committed, is gone or another", ErrWentBack, known.Position)
 		}
 		if err != nil {
-			return unavailable(err)
+			return unavailable(ctx, err)
 		}
 	}
 	for {
 		page, err := readPage(ctx, tx, known.Position)
 		if err != nil {
-			return unavailable(err)
+			return unavailable(ctx, err)
 		}
 		if known, err = l.fold(known, page); err != nil {
 			return err
@@ -209,9 +240,16 @@ func (t *transaction) lock(ctx context.Context, tx pgx.Tx) error {
 	}
 }
 
-// decideAll decides every request on the state that the one before left.
+// maxBytes is how much a transaction inserts before the requests that are left go into the next one, so that large events
+// cannot make it run out of time for all.
+const maxBytes = 8 << 20
+
+// decideAll decides requests, each on the state that the one before left, until all are decided or the transaction is full.
 func (t *transaction) decideAll(ctx context.Context, tx pgx.Tx, requests []Request) error {
 	for _, r := range requests {
+		if t.bytes > maxBytes {
+			return nil // what is left gets a transaction of its own
+		}
 		result, err := t.replay(ctx, tx, r)
 		if err != nil {
 			return err
@@ -252,6 +290,9 @@ func (t *transaction) decide(ctx context.Context, r Request) (result *Result) {
 		result.Events, rows = append(result.Events, next), append(rows, row)
 	}
 	t.state, t.rows = state, append(t.rows, rows...)
+	for _, row := range rows {
+		t.bytes += len(row.Event.GetBody())
+	}
 	result.After, result.Revision = state, state.Position
 	return result
 }
@@ -298,11 +339,11 @@ func (t *transaction) replay(ctx context.Context, tx pgx.Tx, r Request) (*Result
 			FROM verdict.events c WHERE c.account = $1 AND c.client_token = $2) command
 		WHERE e.position > command.before AND e.position <= command.last ORDER BY e.position`, r.Account, r.Cause.ClientToken)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, unavailable(ctx, err)
 	}
 	found, err := pgx.CollectRows(rows, scanRow)
 	if err != nil || len(found) == 0 {
-		return nil, unavailable(err)
+		return nil, unavailable(ctx, err)
 	}
 	var events []policy.Recorded
 	for _, row := range found {
@@ -351,29 +392,20 @@ func (t *transaction) insert(ctx context.Context, tx pgx.Tx) error {
 // holds until it has ended one way or the other, and looks.
 func (t *transaction) settle(ctx context.Context, cause error) error {
 	if pgCode(cause) != "" && pgCode(cause) != codeTransactionTimeout && !connectionLost(cause) {
-		return unavailable(cause) // the server itself said that it did not commit
+		return unavailable(ctx, cause) // the server itself said that it did not commit
 	}
-	l := t.log
-	last := t.rows[len(t.rows)-1]
-	look := func() (bool, error) {
-		tx, err := l.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
-		if err != nil {
-			return false, err
-		}
-		defer tx.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // it only read
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(lockKey)); err != nil {
-			return false, err
-		}
-		var there bool
-		err = tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM verdict.events WHERE position = $1 AND hash = $2)", last.Position, last.Event.GetHash()).Scan(&there)
-		return there, err
+	// Each statement by itself: the lock is given away at once, and no transaction of ours can be left open with it.
+	pool, last := t.log.pool, t.rows[len(t.rows)-1]
+	_, err := pool.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(lockKey))
+	there := false
+	if err == nil {
+		err = pool.QueryRow(ctx, "SELECT EXISTS (SELECT FROM verdict.events WHERE position = $1 AND hash = $2)", last.Position, last.Event.GetHash()).Scan(&there)
 	}
-	there, err := look()
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrUnknown, errors.Join(cause, err))
 	case there:
-		l.publish(t.state)
+		t.log.publish(t.state)
 		return nil
 	}
 	return fmt.Errorf("%w: %w: %w", ErrUnavailable, errCommit, cause)

@@ -24,7 +24,7 @@ func Walk(ctx context.Context, url string, keys stream.Keyring, visit func(Row) 
 	for {
 		page, err := readPage(ctx, conn, s.Position)
 		if err != nil {
-			return s, unavailable(err)
+			return s, unavailable(ctx, err)
 		}
 		for _, row := range page {
 			next, err := examine(s, row, keys)

@@ -16,11 +16,11 @@ type Lease struct{ conn *pgx.Conn }
 func (l *Log) TryLease(ctx context.Context) (*Lease, error) {
 	conn, err := pgx.ConnectConfig(ctx, l.pool.Config().ConnConfig)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, unavailable(ctx, err)
 	}
 	var ok bool
 	if err := conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", int64(leaseKey)).Scan(&ok); err != nil || !ok {
-		return nil, unavailable(closing(ctx, conn, err))
+		return nil, unavailable(ctx, closing(ctx, conn, err))
 	}
 	return &Lease{conn: conn}, nil
 }
@@ -31,7 +31,7 @@ func closing(ctx context.Context, conn *pgx.Conn, err error) error {
 }
 
 // Held is nil while the lease is held.
-func (l *Lease) Held(ctx context.Context) error { return unavailable(l.conn.Ping(ctx)) }
+func (l *Lease) Held(ctx context.Context) error { return unavailable(ctx, l.conn.Ping(ctx)) }
 
 // Release gives the lease away.
 func (l *Lease) Release(ctx context.Context) { _ = closing(ctx, l.conn, nil) }

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,15 +65,15 @@ type Log struct {
 	state   atomic.Pointer[policy.State] // the newest state known to be committed; never goes back
 	mu      sync.Mutex                   // guards changed and the order of publications
 	changed chan struct{}                // closed and replaced at every publication
-	folding sync.Mutex                   // held while reading what is missing, so that it is read once
+	folding chan struct{}                // holds a token while somebody reads what is missing, so that it is read once
 
 	queue   queue
 	metrics metrics
 	refusal atomic.Pointer[error]
 }
 
-// Open connects, checks that the database is migrated and that this role cannot rewrite the log, folds the whole log and,
-// when it is empty, begins it.
+// Open connects, checks that the database is migrated and that this role cannot rewrite the log, and folds the whole log. An
+// empty log is begun by the first Append, or by Begin.
 func Open(ctx context.Context, cfg Config) (*Log, error) {
 	if cfg.AppendTimeout == 0 {
 		cfg.AppendTimeout = 5 * time.Second
@@ -83,13 +84,13 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	l := &Log{cfg: cfg, changed: make(chan struct{}), queue: newQueue()}
+	l := &Log{cfg: cfg, changed: make(chan struct{}), folding: make(chan struct{}, 1), queue: newQueue()}
 	l.state.Store(policy.Empty())
 	l.metrics = newMetrics(l, cfg.Registerer)
 	if err := l.connect(ctx); err != nil {
 		return nil, err
 	}
-	if err := l.begin(ctx); err != nil {
+	if err := l.start(ctx); err != nil {
 		l.Close()
 		return nil, err
 	}
@@ -102,23 +103,37 @@ func (l *Log) connect(ctx context.Context) error {
 		return fmt.Errorf("postgres url: %w", err)
 	}
 	read.MaxConns = l.cfg.Pool
+	read.ConnConfig.ConnectTimeout = l.cfg.AppendTimeout
 	read.ConnConfig.RuntimeParams["application_name"] = "verdict-control"
 	read.ConnConfig.RuntimeParams["statement_timeout"] = "30s"
-	read.ConnConfig.ConnectTimeout = l.cfg.AppendTimeout
+	keepAlive(read.ConnConfig)
 	write := read.Copy()
 	write.MaxConns = 1
 	write.ConnConfig.RuntimeParams["transaction_timeout"] = fmt.Sprintf("%dms", l.cfg.AppendTimeout.Milliseconds())
 	if l.pool, err = pgxpool.NewWithConfig(ctx, read); err != nil {
 		return err
 	}
-	l.write, err = pgxpool.NewWithConfig(ctx, write)
+	if l.write, err = pgxpool.NewWithConfig(ctx, write); err != nil {
+		l.pool.Close()
+	}
 	return err
 }
 
-// begin brings the state to the head, and begins the log when there is none.
-func (l *Log) begin(ctx context.Context) error {
-	if err := l.pool.Ping(ctx); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+// keepAlive has both ends notice within about ten seconds that the other has gone without a word: a lock that a connection
+// holds lasts as long as the server believes in the connection.
+func keepAlive(c *pgx.ConnConfig) {
+	c.RuntimeParams["tcp_keepalives_idle"] = "5"
+	c.RuntimeParams["tcp_keepalives_interval"] = "2"
+	c.RuntimeParams["tcp_keepalives_count"] = "3"
+	c.RuntimeParams["tcp_user_timeout"] = "10000"
+	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3}}
+	c.DialFunc = dialer.DialContext
+}
+
+// start brings the state to the head for the first time.
+func (l *Log) start(ctx context.Context) error {
+	if err := l.Ping(ctx); err != nil {
+		return err
 	}
 	if err := l.CheckMigrated(ctx); err != nil {
 		return err
@@ -127,14 +142,24 @@ func (l *Log) begin(ctx context.Context) error {
 		return err
 	}
 	s, err := l.State(ctx)
-	if err != nil || s.Position > 0 {
-		return err
+	if err == nil && s.Position > 0 && s.Region != l.cfg.Policy.Region {
+		err = fmt.Errorf("the log was begun for region %s, and this control is set to %s", s.Region, l.cfg.Policy.Region)
+	}
+	return err
+}
+
+// Begin begins the log when there is none; Append does it too.
+func (l *Log) Begin(ctx context.Context) error {
+	if l.Known().Position > 0 {
+		return nil
 	}
 	id, err := uuid.NewRandom()
 	if err != nil {
 		return err
 	}
-	results, err := l.Append(ctx, Request{Account: policy.LogAccount, Cause: internalCause(), Command: policy.CreateLog{ID: id.String()}})
+	results, err := l.append(ctx, []Request{{
+		Account: policy.LogAccount, Cause: internalCause(), Command: policy.CreateLog{ID: id.String(), Region: l.cfg.Policy.Region},
+	}})
 	if err != nil || errors.Is(results[0].Err, policy.ErrExists) { // another replica was faster
 		return err
 	}
@@ -172,7 +197,7 @@ func (l *Log) Close() {
 }
 
 // Ping is nil when the database answers.
-func (l *Log) Ping(ctx context.Context) error { return unavailable(l.pool.Ping(ctx)) }
+func (l *Log) Ping(ctx context.Context) error { return unavailable(ctx, l.pool.Ping(ctx)) }
 
 // Refuse makes every write fail with ErrRefused and this reason; nil allows them again.
 func (l *Log) Refuse(reason error) {
@@ -244,7 +269,7 @@ func (l *Log) head(ctx context.Context) (headRow, error) {
 	for attempt := 0; ; attempt++ {
 		var position uint64
 		var hash []byte
-		err := unavailable(l.pool.QueryRow(ctx, "SELECT position, hash FROM verdict.events ORDER BY position DESC LIMIT 1").Scan(&position, &hash))
+		err := unavailable(ctx, l.pool.QueryRow(ctx, "SELECT position, hash FROM verdict.events ORDER BY position DESC LIMIT 1").Scan(&position, &hash))
 		switch {
 		case err == nil:
 			return headRow{Position: position, hash: policy.Hash(hash)}, nil
@@ -258,13 +283,20 @@ func (l *Log) head(ctx context.Context) (headRow, error) {
 
 // catchUp folds what is missing up to at least the position upTo, which is committed.
 func (l *Log) catchUp(ctx context.Context, upTo uint64) (*policy.State, error) {
-	l.folding.Lock()
-	defer l.folding.Unlock()
+	select {
+	case l.folding <- struct{}{}:
+		defer func() { <-l.folding }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	s := l.state.Load()
 	for s.Position < upTo {
 		page, err := readPage(ctx, l.pool, s.Position)
 		if err != nil {
-			return nil, unavailable(err)
+			return nil, unavailable(ctx, err)
+		}
+		if len(page) == 0 {
+			return nil, fmt.Errorf("%w: position %d was seen, and is gone", ErrWentBack, upTo)
 		}
 		if s, err = l.fold(s, page); err != nil {
 			return nil, err
@@ -307,6 +339,9 @@ func (l *Log) Wait(ctx context.Context, position uint64) (*policy.State, error) 
 
 const channel = "verdict_events"
 
+// ioTimeout bounds what loops ask of the database.
+const ioTimeout = 15 * time.Second
+
 // pollInterval is how long a lost notification can delay a replica.
 const pollInterval = time.Second
 
@@ -338,7 +373,7 @@ func (l *Log) listen(ctx context.Context) error {
 		return err
 	}
 	for {
-		if _, err := l.State(ctx); err != nil {
+		if err := l.look(ctx); err != nil {
 			return err
 		}
 		wait, cancel := context.WithTimeout(ctx, pollInterval)
@@ -353,9 +388,22 @@ func (l *Log) listen(ctx context.Context) error {
 	}
 }
 
-func unavailable(err error) error {
-	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return err
+// look is State for the loop, which has no caller whose deadline would end a wait for a database that is silent.
+func (l *Log) look(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, ioTimeout)
+	defer cancel()
+	_, err := l.State(ctx)
+	return err
+}
+
+// unavailable is ErrUnavailable for a failure to reach the database, and the end of ctx when it is that. A time-out within the
+// driver looks like the end of a context, and is not.
+func unavailable(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }

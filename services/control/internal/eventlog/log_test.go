@@ -46,6 +46,9 @@ func (b *bench) open(t testing.TB) *Log {
 		t.Fatal(err)
 	}
 	t.Cleanup(l.Close)
+	if err := l.Begin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	return l
 }
 
@@ -295,12 +298,14 @@ func TestAppendOnly(t *testing.T) {
 // Promise 1: what somebody changed behind the triggers is found before it is believed.
 func TestTampering(t *testing.T) {
 	t.Parallel()
+	const other = "overlay(body placing 'nobody'::bytea from position('tester'::bytea in body))" // nothing in it is impossible
 	tests := map[string]string{
-		"a body":                 "UPDATE verdict.events SET body = set_byte(body, 20, get_byte(body, 20) # 1) WHERE position = 4",
-		"a hash":                 "UPDATE verdict.events SET hash = set_byte(hash, 0, get_byte(hash, 0) # 1) WHERE position = 4",
-		"the last signature":     "UPDATE verdict.events SET signature = set_byte(signature, 0, get_byte(signature, 0) # 1) WHERE position = 7",
-		"a command, removed":     "DELETE FROM verdict.events WHERE position IN (4, 5)",
-		"a body, its hash fixed": "UPDATE verdict.events SET body = set_byte(body, 20, get_byte(body, 20) # 1), hash = sha256('verdict-event/1\n'::bytea || set_byte(body, 20, get_byte(body, 20) # 1)) WHERE position = 4",
+		"a body":                     "UPDATE verdict.events SET body = set_byte(body, 20, get_byte(body, 20) # 1) WHERE position = 4",
+		"a hash":                     "UPDATE verdict.events SET hash = set_byte(hash, 0, get_byte(hash, 0) # 1) WHERE position = 4",
+		"the last signature":         "UPDATE verdict.events SET signature = set_byte(signature, 0, get_byte(signature, 0) # 1) WHERE position = 7",
+		"a command, removed":         "DELETE FROM verdict.events WHERE position IN (4, 5)",
+		"a body, its hash fixed":     "UPDATE verdict.events SET body = set_byte(body, 20, get_byte(body, 20) # 1), hash = sha256('verdict-event/1\n'::bytea || set_byte(body, 20, get_byte(body, 20) # 1)) WHERE position = 4",
+		"who did it, the hash fixed": "UPDATE verdict.events SET body = " + other + ", hash = sha256('verdict-event/1\n'::bytea || " + other + ") WHERE position = 4",
 	}
 	for name, statement := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -363,7 +368,7 @@ func TestHungLockHolder(t *testing.T) {
 	b := newBench(t)
 	config := b.config(t)
 	config.AppendTimeout = 500 * time.Millisecond
-	config.Pool = 2
+	config.Pool = 1
 	l, err := Open(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
@@ -479,11 +484,11 @@ func TestCommitLost(t *testing.T) {
 
 func eventAt(t *testing.T, l *Log, position uint64) *eventv1.PolicyEvent {
 	t.Helper()
-	ev, err := l.Event(t.Context(), position)
-	if err != nil || ev == nil {
-		t.Fatalf("event %d: %v", position, err)
+	row, err := l.Row(t.Context(), position)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return ev
+	return row.Event
 }
 
 // A command that makes the decision panic is refused alone, and the log goes on.
@@ -498,5 +503,27 @@ func TestPanickingDecision(t *testing.T) {
 	l.cfg.Now = time.Now
 	if got := mustAppend(t, l, createEngine("one"))[0].Revision; got != 3 {
 		t.Errorf("the next append stands at %d, want 3", got)
+	}
+}
+
+// Promise 1: control does not run as anybody who could rewrite the log, however he came by that.
+func TestMightyRole(t *testing.T) {
+	t.Parallel()
+	for name, statement := range map[string]string{
+		"the owner":    "ALTER TABLE verdict.events OWNER TO " + Role + "; REVOKE UPDATE, DELETE, TRUNCATE ON verdict.events FROM " + Role,
+		"may update":   "GRANT UPDATE ON verdict.events TO " + Role,
+		"may delete":   "GRANT DELETE ON verdict.events TO " + Role,
+		"may truncate": "GRANT TRUNCATE ON verdict.events TO " + Role,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			if _, err := b.owner(t).Exec(t.Context(), statement); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Open(t.Context(), b.config(t)); err == nil || !strings.Contains(err.Error(), "can rewrite the log") {
+				t.Errorf("control started: %v", err)
+			}
+		})
 	}
 }

@@ -55,7 +55,8 @@ func Migrate(ctx context.Context, ownerURL, password string) ([]int64, error) {
 	for _, r := range results {
 		applied = append(applied, r.Source.Version)
 	}
-	_, err = db.ExecContext(ctx, "GRANT SELECT ON "+versionTable+" TO "+Role)
+	// Each time: a role that was dropped and made again has none.
+	_, err = db.ExecContext(ctx, "GRANT SELECT, INSERT ON verdict.events TO "+Role+"; GRANT SELECT ON "+versionTable+" TO "+Role)
 	return applied, err
 }
 
@@ -119,4 +120,14 @@ func (l *Log) CheckMigrated(ctx context.Context) error {
 }
 
 // latest is the newest migration of this version.
-const latest = 1
+var latest = func() int64 {
+	files, err := fs.Glob(embedded, "migrations/*.sql")
+	if err != nil || len(files) == 0 {
+		panic("no migrations are embedded")
+	}
+	version, err := goose.NumericComponent(files[len(files)-1]) // Glob sorts
+	if err != nil {
+		panic(err)
+	}
+	return version
+}()

@@ -68,7 +68,7 @@ func (q *queue) run(ctx context.Context, b *batch, carryOut func([]*batch)) erro
 		case <-b.done:
 			return b.err
 		case q.turn <- struct{}{}:
-			q.carryOut(carryOut)
+			q.carryOut(b, carryOut)
 		case <-ctx.Done():
 			if q.withdraw(b) {
 				return context.Cause(ctx)
@@ -83,10 +83,25 @@ func (q *queue) run(ctx context.Context, b *batch, carryOut func([]*batch)) erro
 	}
 }
 
-// carryOut carries out the next transaction, and gives the turn away whatever happens.
-func (q *queue) carryOut(do func([]*batch)) {
+// carryOut carries out the next transaction, unless another caller has done b meanwhile, and gives the turn away whatever
+// happens: should do panic, the others learn that nobody knows.
+func (q *queue) carryOut(b *batch, do func([]*batch)) {
 	defer func() { <-q.turn }()
-	if batches := q.take(); len(batches) > 0 {
-		do(batches)
+	select {
+	case <-b.done:
+		return
+	default:
 	}
+	batches := q.take()
+	defer func() {
+		for _, other := range batches {
+			select {
+			case <-other.done:
+			default:
+				other.err = ErrUnknown
+				close(other.done)
+			}
+		}
+	}()
+	do(batches)
 }

@@ -55,9 +55,9 @@ func readPage(ctx context.Context, q querier, after uint64) ([]Row, error) {
 func (l *Log) Read(ctx context.Context, after uint64) iter.Seq2[Row, error] {
 	return func(yield func(Row, error) bool) {
 		for {
-			page, err := readPage(ctx, l.pool, after)
+			page, err := l.page(ctx, after)
 			if err != nil {
-				yield(Row{}, unavailable(err))
+				yield(Row{}, err)
 				return
 			}
 			for _, r := range page {
@@ -73,17 +73,28 @@ func (l *Log) Read(ctx context.Context, after uint64) iter.Seq2[Row, error] {
 	}
 }
 
-// Event is the event at a position; nil when the log ends before it.
-func (l *Log) Event(ctx context.Context, position uint64) (*eventv1.PolicyEvent, error) {
+// page is readPage for callers without a deadline.
+func (l *Log) page(ctx context.Context, after uint64) ([]Row, error) {
+	bounded, cancel := context.WithTimeout(ctx, ioTimeout)
+	defer cancel()
+	rows, err := readPage(bounded, l.pool, after)
+	return rows, unavailable(ctx, err)
+}
+
+// Row is the event at a position, which is not beyond the head; one that is not there any more is ErrWentBack.
+func (l *Log) Row(ctx context.Context, position uint64) (Row, error) {
 	rows, err := l.pool.Query(ctx, "SELECT "+columns+" FROM verdict.events WHERE position = $1", position)
 	if err != nil {
-		return nil, unavailable(err)
+		return Row{}, unavailable(ctx, err)
 	}
 	found, err := pgx.CollectRows(rows, scanRow)
-	if err != nil || len(found) == 0 {
-		return nil, unavailable(err)
+	if err != nil {
+		return Row{}, unavailable(ctx, err)
 	}
-	return found[0].Event, nil
+	if len(found) == 0 {
+		return Row{}, fmt.Errorf("%w: position %d is gone", ErrWentBack, position)
+	}
+	return found[0], nil
 }
 
 // fold applies rows, which follow s, to s. The hashes chain every event to the one before, so that the signature of the last

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +14,6 @@ import (
 
 	eventv1 "github.com/verdict-io/verdict/proto/gen/verdict/event/v1"
 	"github.com/verdict-io/verdict/services/internal/stream"
-	"github.com/verdict-io/verdict/services/policy"
 )
 
 // errMissing: there is no stream, or one that must go. Whoever leads makes a new one.
@@ -33,8 +33,20 @@ func stopped(format string, args ...any) error {
 // ErrStopped, or why it could not tell. It reads the stream before the log: what is on the stream was committed before, so
 // a log that lacks it went back.
 func (r *Relay) look(ctx context.Context) (uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, 3*timeout)
+	ctx, cancel := context.WithTimeout(ctx, 5*timeout)
 	defer cancel()
+	last, err := r.see(ctx)
+	if !errors.Is(err, errMissing) {
+		return last, err
+	}
+	if stop := r.inspect(ctx); stop != nil {
+		return 0, stop
+	}
+	return 0, err
+}
+
+// see is look by what stands at the end of the stream alone.
+func (r *Relay) see(ctx context.Context) (uint64, error) {
 	if !r.cfg.Conn.IsConnected() {
 		return 0, errAway
 	}
@@ -64,16 +76,33 @@ func (r *Relay) look(ctx context.Context) (uint64, error) {
 	return r.judge(ctx, info, last)
 }
 
+// headOf is the log's head, if the stream is not another log's: two deployments that share a NATS by mistake must not take
+// the stream from each other, whoever signed what is on it.
+func (r *Relay) headOf(ctx context.Context, info *jetstream.StreamInfo) (stream.Head, error) {
+	head, err := r.cfg.Log.Head(ctx)
+	if id := stream.LogIDOf(info); err == nil && id != "" && id != head.LogID {
+		return head, stopped("the stream is that of log %s, and the database holds %s: one of the two addresses is wrong, or the log was begun anew. %s", id, named(head.LogID), advice)
+	}
+	return head, err
+}
+
+func named(logID string) string {
+	if logID == "" {
+		return "no log yet"
+	}
+	return "log " + logID
+}
+
 // judgeEmpty judges a stream that lost its messages, or never had any. Its numbers still count: they cannot go back.
 func (r *Relay) judgeEmpty(ctx context.Context, info *jetstream.StreamInfo) (uint64, error) {
-	head, err := r.cfg.Log.Head(ctx)
+	head, err := r.headOf(ctx, info)
 	if err != nil {
 		return 0, err
 	}
 	last := info.State.LastSeq
 	switch {
-	case stream.LogIDOf(info) != head.LogID:
-		return 0, unfit("it is empty and was not made for this log")
+	case stream.LogIDOf(info) == "":
+		return 0, unfit("it is empty and was not made by a relay")
 	case last > head.Position:
 		return 0, stopped("the log ends at position %d, and the stream, now empty, once had position %d: the log went back. %s", head.Position, last, advice)
 	}
@@ -83,49 +112,56 @@ func (r *Relay) judgeEmpty(ctx context.Context, info *jetstream.StreamInfo) (uin
 // Deleting the stream would let the log go on and use numbers a second time, so that is not advised.
 const advice = "Writes are refused until the log has been restored from a copy that holds what the stream holds."
 
-// judge judges a stream by its last message.
+// judge judges a stream by its last message. One that is the log's event of its number needs no signature: a relay of another
+// version, or with newer keys, may have put it there.
 func (r *Relay) judge(ctx context.Context, info *jetstream.StreamInfo, last *jetstream.RawStreamMsg) (uint64, error) {
-	event, recorded, err := r.open(last)
-	if err != nil {
-		return 0, unfit("message %d is not an event that control signed: %v", last.Sequence, err)
-	}
-	head, err := r.cfg.Log.Head(ctx)
+	head, err := r.headOf(ctx, info)
 	if err != nil {
 		return 0, err
 	}
-	if recorded.LogID != head.LogID {
-		return 0, stopped("the stream holds log %s, the database log %s: one of the two addresses is wrong, or the log was begun anew. %s", recorded.LogID, head.LogID, advice)
-	}
-	if recorded.Position > head.Position {
-		return 0, stopped("the log ends at position %d, and the stream has position %d: the log went back. %s", head.Position, recorded.Position, advice)
-	}
-	own, err := r.cfg.Log.Event(ctx, recorded.Position)
-	if err != nil {
+	switch ours, err := r.compare(ctx, head, last); {
+	case err != nil:
 		return 0, err
+	case !ours:
+		return 0, unfit("message %d is not an event that control signed", last.Sequence)
 	}
-	if own == nil || string(own.GetHash()) != string(event.GetHash()) {
-		return 0, stopped("position %d of the log is not what was published: the log went back and went on differently. %s", recorded.Position, advice)
-	}
-	return recorded.Position, r.fits(info, head.LogID)
+	return last.Sequence, r.fits(info, head.LogID)
 }
 
-// open checks that a message is what the relay would have sent as that message.
-func (r *Relay) open(msg *jetstream.RawStreamMsg) (*eventv1.PolicyEvent, policy.Recorded, error) {
+// compare reports whether a message is the log's event of its number. A message that control signed and that is not is
+// ErrStopped; whatever else is there is junk, and merely false.
+func (r *Relay) compare(ctx context.Context, head stream.Head, msg *jetstream.RawStreamMsg) (bool, error) {
+	if msg.Sequence <= head.Position {
+		own, err := r.cfg.Log.Row(ctx, msg.Sequence)
+		if err != nil {
+			return false, err
+		}
+		want, err := proto.Marshal(own.Event)
+		if err != nil {
+			return false, err
+		}
+		if bytes.Equal(msg.Data, want) && msg.Subject == stream.Subject(own.Account, own.Stream) {
+			return true, nil
+		}
+	}
 	var event eventv1.PolicyEvent
-	if err := proto.Unmarshal(msg.Data, &event); err != nil {
-		return nil, policy.Recorded{}, err
+	if proto.Unmarshal(msg.Data, &event) != nil {
+		return false, nil
 	}
-	recorded, err := stream.Open(&event, r.cfg.Keys)
-	if err != nil {
-		return nil, policy.Recorded{}, err
+	logID, position, err := stream.Identify(&event, r.cfg.Keys)
+	switch {
+	case err != nil || position != msg.Sequence:
+		return false, nil //nolint:nilerr // junk is an answer, not a failure
+	case logID != head.LogID:
+		return false, stopped("the stream holds log %s, and the database holds %s: one of the two addresses is wrong, or the log was begun anew. %s", logID, named(head.LogID), advice)
+	case position > head.Position:
+		return false, stopped("the log ends at position %d, and the stream has position %d: the log went back. %s", head.Position, position, advice)
 	}
-	if recorded.Position != msg.Sequence {
-		return nil, policy.Recorded{}, fmt.Errorf("it is position %d", recorded.Position)
+	own, err := r.cfg.Log.Row(ctx, position)
+	if err != nil || bytes.Equal(own.Event.GetHash(), event.GetHash()) {
+		return false, err // the log's event, on another subject, or signed with another key: not as a relay would send it
 	}
-	if want := stream.Subject(recorded.Account, recorded.Event.Ref()); msg.Subject != want {
-		return nil, policy.Recorded{}, fmt.Errorf("its subject is %s, want %s", msg.Subject, want)
-	}
-	return &event, recorded, nil
+	return false, stopped("position %d of the log is not what was published: the log went back and went on differently. %s", position, advice)
 }
 
 // fits refuses a stream that somebody else made, though what it holds may be genuine: followers rely on its settings.
@@ -134,14 +170,70 @@ func (r *Relay) fits(info *jetstream.StreamInfo, logID string) error {
 	have := info.Config
 	republishes := have.RePublish != nil && have.RePublish.Source == want.RePublish.Source &&
 		have.RePublish.Destination == want.RePublish.Destination && !have.RePublish.HeadersOnly
-	if stream.LogIDOf(info) != logID || !slices.Equal(have.Subjects, want.Subjects) || !republishes ||
-		!have.DenyDelete || !have.DenyPurge || have.Retention != want.Retention || have.Mirror != nil || len(have.Sources) > 0 {
+	unlimited := have.MaxMsgs <= 0 && have.MaxMsgsPerSubject <= 0 && have.MaxAge == 0 && have.MaxMsgSize <= 0
+	plain := have.Mirror == nil && len(have.Sources) == 0 && have.SubjectTransform == nil && !have.NoAck && !have.Sealed
+	if stream.LogIDOf(info) != logID || !slices.Equal(have.Subjects, want.Subjects) || !republishes || !unlimited || !plain ||
+		!have.DenyDelete || !have.DenyPurge || have.AllowDirect || have.Retention != want.Retention || have.Discard != want.Discard {
 		return unfit("somebody else made it")
 	}
 	return nil
 }
 
-// create deletes the stream if there is one, makes it anew, and returns the position before its first. The server may bring
+// adjust gives a stream that fits the size and the number of replicas that this relay was told.
+func (r *Relay) adjust(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*timeout)
+	defer cancel()
+	s, err := r.js.Stream(ctx, stream.PolicyStream)
+	if err != nil {
+		return err
+	}
+	config := s.CachedInfo().Config
+	if config.Replicas == r.cfg.Replicas && config.MaxBytes == r.cfg.MaxBytes {
+		return nil
+	}
+	config.Replicas, config.MaxBytes = r.cfg.Replicas, r.cfg.MaxBytes
+	if _, err := r.js.UpdateStream(ctx, config); err != nil {
+		return fmt.Errorf("giving the stream %d replicas and %d bytes: %w", config.Replicas, config.MaxBytes, err)
+	}
+	return nil
+}
+
+// inspect looks through the end of a stream that has to be made anew. Junk on top must not hide that the log went back: what
+// it lacks may be nowhere else.
+func (r *Relay) inspect(ctx context.Context) error {
+	s, err := r.js.Stream(ctx, stream.PolicyStream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	head, err := r.cfg.Log.Head(ctx)
+	if err != nil {
+		return err
+	}
+	const most = 256
+	state := s.CachedInfo().State
+	sequences := []uint64{head.Position + 1}
+	for seq := state.LastSeq; seq >= state.FirstSeq && seq > 0 && state.LastSeq-seq < most; seq-- {
+		sequences = append(sequences, seq)
+	}
+	for _, seq := range sequences {
+		msg, err := s.GetMsg(ctx, seq)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if ours, err := r.compare(ctx, head, msg); err != nil || ours {
+			return err // what is below one of ours was published before it
+		}
+	}
+	return nil
+}
+
+// create deletes the stream if there is one, which look has just found unfit, makes it anew, and returns the position before its first. The server may bring
 // back messages of a stream that was deleted a moment ago, and says nothing of it, so what was made is read back.
 func (r *Relay) create(ctx context.Context) (uint64, error) {
 	head, err := r.cfg.Log.Head(ctx)

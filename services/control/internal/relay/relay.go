@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -26,6 +27,9 @@ import (
 
 // ErrStopped: the stream and the log tell different histories. Only an operator can say which is true.
 var ErrStopped = errors.New("the relay has stopped")
+
+// ErrNotLooked: the stream has not been seen yet, so nobody knows whether the log went back.
+var ErrNotLooked = errors.New("the stream has not been looked at yet, as NATS does not answer: whether the log went back is not known")
 
 // Config is what a Relay needs.
 type Config struct {
@@ -56,8 +60,10 @@ type Relay struct {
 	cfg     Config
 	js      jetstream.JetStream
 	metrics metrics
-	lease   *eventlog.Lease // owned by Run
-	missing int             // looks in a row at which the stream's last message was not to be had; owned by Run
+	// position is the last that the stream is known to have confirmed.
+	position atomic.Uint64
+	lease    *eventlog.Lease // owned by Run
+	missing  int             // looks in a row at which the stream's last message was not to be had; owned by Run
 
 	mu     sync.Mutex
 	status error // guarded by mu; nil while all is well
@@ -81,7 +87,9 @@ func New(cfg Config) (*Relay, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Relay{cfg: cfg, js: js, metrics: newMetrics(cfg.Registerer), status: errors.New("the relay has not looked at the stream yet")}, nil
+	r := &Relay{cfg: cfg, js: js, status: ErrNotLooked}
+	r.metrics = newMetrics(r, cfg.Registerer)
+	return r, nil
 }
 
 // Status is why the stream is not a copy of the log's tail right now, nil when it is, or when another replica sees to it.
@@ -125,7 +133,10 @@ func (r *Relay) report(ctx context.Context, err error) {
 	r.status = err
 	r.mu.Unlock()
 	stopped := errors.Is(err, ErrStopped)
-	r.metrics.stopped.Set(map[bool]float64{true: 1}[stopped])
+	r.metrics.stopped.Set(0)
+	if stopped {
+		r.metrics.stopped.Set(1)
+	}
 	switch {
 	case stopped:
 		r.cfg.Log.Refuse(err)
@@ -156,31 +167,52 @@ func (r *Relay) round(ctx context.Context) error {
 	if err != nil && !errors.Is(err, errMissing) {
 		return err
 	}
+	r.position.Store(last)
+	if r.cfg.Log.Known().Position == 0 {
+		pause(ctx, r.cfg.Poll) // the log is not begun
+		return nil
+	}
 	if leads, lerr := r.leads(ctx); lerr != nil || !leads {
 		r.metrics.leads.Set(0)
 		pause(ctx, r.cfg.Poll)
 		return lerr
 	}
 	r.metrics.leads.Set(1)
-	if err != nil {
-		if last, err = r.create(ctx); err != nil {
-			return err
-		}
+	if last, err = r.prepare(ctx, last, err); err != nil {
+		return err
 	}
+	return r.relay(ctx, last)
+}
+
+// prepare makes a stream that is missing, and adjusts one that is there. found is what look found before this replica had the
+// lease: whoever had it then may have made the stream meanwhile, so it looks again before it deletes anything.
+func (r *Relay) prepare(ctx context.Context, last uint64, found error) (uint64, error) {
+	if found == nil {
+		return last, r.adjust(ctx)
+	}
+	last, err := r.look(ctx)
+	if errors.Is(err, errMissing) {
+		return r.create(ctx)
+	}
+	return last, err
+}
+
+// relay publishes what the log holds after last, at once and then as it comes. The first time does not wait for the known
+// state to move: an event that this version cannot fold is transported all the same.
+func (r *Relay) relay(ctx context.Context, last uint64) error {
 	poll, cancel := context.WithTimeout(ctx, r.cfg.Poll)
 	defer cancel()
 	for {
-		s, err := r.cfg.Log.Wait(poll, last)
-		if err != nil {
-			return r.hint() // nothing happened for a while
-		}
+		var err error
 		if last, err = r.publish(ctx, last); err != nil {
 			return fmt.Errorf("publishing position %d: %w", last+1, err)
 		}
-		r.metrics.position.Set(float64(last))
-		r.metrics.behind.Set(float64(max(s.Position, last) - last))
+		r.position.Store(last)
 		if err := r.hint(); err != nil {
 			return err
+		}
+		if _, err := r.cfg.Log.Wait(poll, last); err != nil {
+			return nil //nolint:nilerr // nothing happened for a while: look again
 		}
 	}
 }
@@ -230,16 +262,13 @@ type pending struct {
 	ack      jetstream.PubAckFuture
 }
 
+// send understands nothing of the event: a later version may have written it.
 func (r *Relay) send(row eventlog.Row) (pending, error) {
 	data, err := proto.Marshal(row.Event)
 	if err != nil {
 		return pending{}, err
 	}
-	recorded, err := stream.Decode(row.Event)
-	if err != nil {
-		return pending{}, fmt.Errorf("%w at position %d: %w", eventlog.ErrCorrupt, row.Position, err)
-	}
-	msg := &nats.Msg{Subject: stream.Subject(recorded.Account, recorded.Event.Ref()), Data: data}
+	msg := &nats.Msg{Subject: stream.Subject(row.Account, row.Stream), Data: data}
 	ack, err := r.js.PublishMsgAsync(msg, jetstream.WithExpectLastSequence(row.Position-1))
 	return pending{position: row.Position, ack: ack}, err
 }
@@ -277,25 +306,25 @@ func (r *Relay) hint() error {
 }
 
 type metrics struct {
-	position, behind, stopped, leads prometheus.Gauge
-	rebuilds                         prometheus.Counter
+	stopped, leads prometheus.Gauge
+	rebuilds       prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer) metrics {
-	gauge := func(name, help string) prometheus.Gauge {
-		g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "verdict", Subsystem: "relay", Name: name, Help: help})
-		reg.MustRegister(g)
-		return g
+func newMetrics(r *Relay, reg prometheus.Registerer) metrics {
+	opts := func(name, help string) prometheus.GaugeOpts {
+		return prometheus.GaugeOpts{Namespace: "verdict", Subsystem: "relay", Name: name, Help: help}
 	}
 	m := metrics{
-		position: gauge("position", "Last position that the stream has confirmed to this replica."),
-		behind:   gauge("behind_events", "Committed events that the stream has not confirmed."),
-		stopped:  gauge("stopped", "1 while the stream and the log tell different histories and an operator must decide."),
-		leads:    gauge("leads", "1 while this replica writes to the stream."),
+		stopped: prometheus.NewGauge(opts("stopped", "1 while the stream and the log tell different histories and an operator must decide.")),
+		leads:   prometheus.NewGauge(opts("leads", "1 while this replica writes to the stream.")),
 		rebuilds: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: "verdict", Subsystem: "relay", Name: "rebuilds_total", Help: "Times that the stream was made anew.",
 		}),
 	}
-	reg.MustRegister(m.rebuilds)
+	position := func() float64 { return float64(r.position.Load()) }
+	behind := func() float64 { return max(0, float64(r.cfg.Log.Known().Position)-position()) }
+	reg.MustRegister(m.stopped, m.leads, m.rebuilds,
+		prometheus.NewGaugeFunc(opts("position", "Last position that this replica has seen on the stream."), position),
+		prometheus.NewGaugeFunc(opts("behind_events", "Events that are known to be committed and have not been seen on the stream."), behind))
 	return m
 }

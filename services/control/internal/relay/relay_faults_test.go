@@ -41,8 +41,9 @@ func TestLeaderKilled(t *testing.T) {
 	done := make(chan int)
 	go func() { done <- appendUntil(load, t, b.log) }()
 	for range 3 {
+		testenv.Within(t, time.Minute, "all three hold the stream", func() error { return cluster.Current(stream.PolicyStream) })
 		var leader *testenv.NATS
-		testenv.Eventually(t, "a leader", func() error {
+		testenv.Within(t, time.Minute, "a leader", func() error {
 			if leader = cluster.Leader(stream.PolicyStream); leader == nil {
 				return errors.New("there is none")
 			}
@@ -50,12 +51,12 @@ func TestLeaderKilled(t *testing.T) {
 		})
 		leader.Stop()
 		before := b.log.Known().Position
-		testenv.Eventually(t, "the copy goes on without it", func() error { return reaches(t.Context(), js, before+200) })
+		testenv.Within(t, time.Minute, "the copy goes on without it", func() error { return reaches(t.Context(), js, before+200) })
 		leader.Start(t)
 	}
 	stop()
 	t.Logf("%d commands while the leader was stopped 3 times", <-done)
-	testenv.Eventually(t, "the whole copy", func() error { return copied(t.Context(), js, b.log, 1) })
+	testenv.Within(t, time.Minute, "the whole copy", func() error { return copied(t.Context(), js, b.log, 1) })
 	if r.Status() != nil {
 		t.Errorf("in the end the relay says %v", r.Status())
 	}

@@ -131,7 +131,8 @@ type QueryResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// In the first message only.
 	Columns []*Column `protobuf:"bytes,1,rep,name=columns,proto3" json:"columns,omitempty"`
-	// Each a list of as many values as there are columns.
+	// Each a list of as many values as there are columns. Integers of 64 bits and more, and decimals, are strings: a JSON
+	// number cannot carry them.
 	Rows          []*structpb.ListValue `protobuf:"bytes,2,rep,name=rows,proto3" json:"rows,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -48,7 +48,7 @@ type PolicyEngine struct {
 	Settings *v1.Settings `protobuf:"bytes,10,opt,name=settings,proto3" json:"settings,omitempty"`
 	// How many policies it holds.
 	PolicyCount uint32 `protobuf:"varint,11,opt,name=policy_count,json=policyCount,proto3" json:"policy_count,omitempty"`
-	// How often it was changed.
+	// Counts the events of the thing, those included that the service itself causes.
 	Version       uint64 `protobuf:"varint,12,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -193,7 +193,7 @@ type Policy struct {
 	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
 	// Tags.
 	Tags map[string]string `protobuf:"bytes,11,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// How often it was changed.
+	// Counts the events of the thing, those included that the service itself causes.
 	Version uint64 `protobuf:"varint,12,opt,name=version,proto3" json:"version,omitempty"`
 	// The revision since which `in_force` decides; empty when nothing does.
 	ActiveRevision string `protobuf:"bytes,13,opt,name=active_revision,json=activeRevision,proto3" json:"active_revision,omitempty"`
@@ -345,7 +345,7 @@ type Gateway struct {
 	Tags map[string]string `protobuf:"bytes,9,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// How many targets it has.
 	TargetCount uint32 `protobuf:"varint,10,opt,name=target_count,json=targetCount,proto3" json:"target_count,omitempty"`
-	// How often it was changed.
+	// Counts the events of the thing, those included that the service itself causes.
 	Version       uint64 `protobuf:"varint,11,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -477,7 +477,7 @@ type GatewayTarget struct {
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// When it was last changed.
 	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
-	// How often it was changed.
+	// Counts the events of the thing, those included that the service itself causes.
 	Version       uint64 `protobuf:"varint,9,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -931,7 +931,8 @@ type UpdatePolicyEngineRequest struct {
 	PolicyEngineId string `protobuf:"bytes,1,opt,name=policy_engine_id,json=policyEngineId,proto3" json:"policy_engine_id,omitempty"`
 	// When present, replaces the description; empty clears it.
 	Description *string `protobuf:"bytes,2,opt,name=description,proto3,oneof" json:"description,omitempty"`
-	// When set, the change is refused (aborted) unless this is the thing's version.
+	// When set, the change is refused (aborted) unless this is the thing's version. Read the version once the thing is at
+	// rest: the end of an examination counts as a change too.
 	ExpectedVersion uint64 `protobuf:"varint,3,opt,name=expected_version,json=expectedVersion,proto3" json:"expected_version,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -1048,7 +1049,8 @@ type DeletePolicyEngineRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Which.
 	PolicyEngineId string `protobuf:"bytes,1,opt,name=policy_engine_id,json=policyEngineId,proto3" json:"policy_engine_id,omitempty"`
-	// When set, the change is refused (aborted) unless this is the thing's version.
+	// When set, the change is refused (aborted) unless this is the thing's version. Read the version once the thing is at
+	// rest: the end of an examination counts as a change too.
 	ExpectedVersion uint64 `protobuf:"varint,2,opt,name=expected_version,json=expectedVersion,proto3" json:"expected_version,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -1160,7 +1162,8 @@ type UpdatePolicyEngineSettingsRequest struct {
 	PolicyEngineId string `protobuf:"bytes,1,opt,name=policy_engine_id,json=policyEngineId,proto3" json:"policy_engine_id,omitempty"`
 	// The settings from now on, whole.
 	Settings *v1.Settings `protobuf:"bytes,2,opt,name=settings,proto3" json:"settings,omitempty"`
-	// When set, the change is refused (aborted) unless this is the thing's version.
+	// When set, the change is refused (aborted) unless this is the thing's version. Read the version once the thing is at
+	// rest: the end of an examination counts as a change too.
 	ExpectedVersion uint64 `protobuf:"varint,3,opt,name=expected_version,json=expectedVersion,proto3" json:"expected_version,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -1698,7 +1701,8 @@ type UpdatePolicyRequest struct {
 	EnforcementMode v1.EnforcementMode `protobuf:"varint,5,opt,name=enforcement_mode,json=enforcementMode,proto3,enum=verdict.event.v1.EnforcementMode" json:"enforcement_mode,omitempty"`
 	// How the change is checked.
 	ValidationMode v1.ValidationMode `protobuf:"varint,6,opt,name=validation_mode,json=validationMode,proto3,enum=verdict.event.v1.ValidationMode" json:"validation_mode,omitempty"`
-	// When set, the change is refused (aborted) unless this is the thing's version.
+	// When set, the change is refused (aborted) unless this is the thing's version. Read the version once the thing is at
+	// rest: the end of an examination counts as a change too.
 	ExpectedVersion uint64 `protobuf:"varint,7,opt,name=expected_version,json=expectedVersion,proto3" json:"expected_version,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -1845,7 +1849,8 @@ type DeletePolicyRequest struct {
 	PolicyEngineId string `protobuf:"bytes,1,opt,name=policy_engine_id,json=policyEngineId,proto3" json:"policy_engine_id,omitempty"`
 	// Which.
 	PolicyId string `protobuf:"bytes,2,opt,name=policy_id,json=policyId,proto3" json:"policy_id,omitempty"`
-	// When set, the change is refused (aborted) unless this is the thing's version.
+	// When set, the change is refused (aborted) unless this is the thing's version. Read the version once the thing is at
+	// rest: the end of an examination counts as a change too.
 	ExpectedVersion uint64 `protobuf:"varint,3,opt,name=expected_version,json=expectedVersion,proto3" json:"expected_version,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -2312,7 +2317,8 @@ type UpdateGatewayRequest struct {
 	GatewayId string `protobuf:"bytes,1,opt,name=gateway_id,json=gatewayId,proto3" json:"gateway_id,omitempty"`
 	// Whole.
 	Definition *v1.GatewayDefinition `protobuf:"bytes,2,opt,name=definition,proto3" json:"definition,omitempty"`
-	// When set, the change is refused (aborted) unless this is the thing's version.
+	// When set, the change is refused (aborted) unless this is the thing's version. Read the version once the thing is at
+	// rest: the end of an examination counts as a change too.
 	ExpectedVersion uint64 `protobuf:"varint,3,opt,name=expected_version,json=expectedVersion,proto3" json:"expected_version,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -2429,7 +2435,8 @@ type DeleteGatewayRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Which.
 	GatewayId string `protobuf:"bytes,1,opt,name=gateway_id,json=gatewayId,proto3" json:"gateway_id,omitempty"`
-	// When set, the change is refused (aborted) unless this is the thing's version.
+	// When set, the change is refused (aborted) unless this is the thing's version. Read the version once the thing is at
+	// rest: the end of an examination counts as a change too.
 	ExpectedVersion uint64 `protobuf:"varint,2,opt,name=expected_version,json=expectedVersion,proto3" json:"expected_version,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -2543,7 +2550,8 @@ type AttachPolicyEngineRequest struct {
 	PolicyEngineId string `protobuf:"bytes,2,opt,name=policy_engine_id,json=policyEngineId,proto3" json:"policy_engine_id,omitempty"`
 	// ENFORCE blocks what is denied; LOG_ONLY records it.
 	Mode v1.EngineMode `protobuf:"varint,3,opt,name=mode,proto3,enum=verdict.event.v1.EngineMode" json:"mode,omitempty"`
-	// When set, the change is refused (aborted) unless this is the thing's version.
+	// When set, the change is refused (aborted) unless this is the thing's version. Read the version once the thing is at
+	// rest: the end of an examination counts as a change too.
 	ExpectedVersion uint64 `protobuf:"varint,4,opt,name=expected_version,json=expectedVersion,proto3" json:"expected_version,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -2667,7 +2675,8 @@ type DetachPolicyEngineRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Which.
 	GatewayId string `protobuf:"bytes,1,opt,name=gateway_id,json=gatewayId,proto3" json:"gateway_id,omitempty"`
-	// When set, the change is refused (aborted) unless this is the thing's version.
+	// When set, the change is refused (aborted) unless this is the thing's version. Read the version once the thing is at
+	// rest: the end of an examination counts as a change too.
 	ExpectedVersion uint64 `protobuf:"varint,2,opt,name=expected_version,json=expectedVersion,proto3" json:"expected_version,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -3147,7 +3156,8 @@ type UpdateGatewayTargetRequest struct {
 	TargetId string `protobuf:"bytes,2,opt,name=target_id,json=targetId,proto3" json:"target_id,omitempty"`
 	// Whole.
 	Definition *v1.TargetDefinition `protobuf:"bytes,3,opt,name=definition,proto3" json:"definition,omitempty"`
-	// When set, the change is refused (aborted) unless this is the thing's version.
+	// When set, the change is refused (aborted) unless this is the thing's version. Read the version once the thing is at
+	// rest: the end of an examination counts as a change too.
 	ExpectedVersion uint64 `protobuf:"varint,4,opt,name=expected_version,json=expectedVersion,proto3" json:"expected_version,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -3273,7 +3283,8 @@ type DeleteGatewayTargetRequest struct {
 	GatewayId string `protobuf:"bytes,1,opt,name=gateway_id,json=gatewayId,proto3" json:"gateway_id,omitempty"`
 	// Which.
 	TargetId string `protobuf:"bytes,2,opt,name=target_id,json=targetId,proto3" json:"target_id,omitempty"`
-	// When set, the change is refused (aborted) unless this is the thing's version.
+	// When set, the change is refused (aborted) unless this is the thing's version. Read the version once the thing is at
+	// rest: the end of an examination counts as a change too.
 	ExpectedVersion uint64 `protobuf:"varint,3,opt,name=expected_version,json=expectedVersion,proto3" json:"expected_version,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -3749,7 +3760,9 @@ type GetAccountSettingsResponse struct {
 	// What was set; what is absent the product's defaults decide.
 	Settings *v1.Settings `protobuf:"bytes,1,opt,name=settings,proto3" json:"settings,omitempty"`
 	// The state that holds the answer. Opaque.
-	Revision      string `protobuf:"bytes,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	Revision string `protobuf:"bytes,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Counts the changes.
+	Version       uint64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3798,13 +3811,22 @@ func (x *GetAccountSettingsResponse) GetRevision() string {
 	return ""
 }
 
+func (x *GetAccountSettingsResponse) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
 // UpdateAccountSettingsRequest describes the change.
 type UpdateAccountSettingsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The settings from now on, whole.
-	Settings      *v1.Settings `protobuf:"bytes,1,opt,name=settings,proto3" json:"settings,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Settings *v1.Settings `protobuf:"bytes,1,opt,name=settings,proto3" json:"settings,omitempty"`
+	// When set, the change is refused (aborted) unless this is the version of the settings; 0 is any.
+	ExpectedVersion uint64 `protobuf:"varint,2,opt,name=expected_version,json=expectedVersion,proto3" json:"expected_version,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *UpdateAccountSettingsRequest) Reset() {
@@ -3844,13 +3866,22 @@ func (x *UpdateAccountSettingsRequest) GetSettings() *v1.Settings {
 	return nil
 }
 
+func (x *UpdateAccountSettingsRequest) GetExpectedVersion() uint64 {
+	if x != nil {
+		return x.ExpectedVersion
+	}
+	return 0
+}
+
 // UpdateAccountSettingsResponse is the answer.
 type UpdateAccountSettingsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The settings from now on.
 	Settings *v1.Settings `protobuf:"bytes,1,opt,name=settings,proto3" json:"settings,omitempty"`
 	// The state that holds the answer. Opaque.
-	Revision      string `protobuf:"bytes,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	Revision string `protobuf:"bytes,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Counts the changes.
+	Version       uint64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3897,6 +3928,13 @@ func (x *UpdateAccountSettingsResponse) GetRevision() string {
 		return x.Revision
 	}
 	return ""
+}
+
+func (x *UpdateAccountSettingsResponse) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
 }
 
 var File_verdict_control_v1_control_service_proto protoreflect.FileDescriptor
@@ -4220,15 +4258,18 @@ const file_verdict_control_v1_control_service_proto_rawDesc = "" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x1b\n" +
-	"\x19GetAccountSettingsRequest\"p\n" +
+	"\x19GetAccountSettingsRequest\"\x8a\x01\n" +
 	"\x1aGetAccountSettingsResponse\x126\n" +
 	"\bsettings\x18\x01 \x01(\v2\x1a.verdict.event.v1.SettingsR\bsettings\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\tR\brevision\"V\n" +
+	"\brevision\x18\x02 \x01(\tR\brevision\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion\"\x81\x01\n" +
 	"\x1cUpdateAccountSettingsRequest\x126\n" +
-	"\bsettings\x18\x01 \x01(\v2\x1a.verdict.event.v1.SettingsR\bsettings\"s\n" +
+	"\bsettings\x18\x01 \x01(\v2\x1a.verdict.event.v1.SettingsR\bsettings\x12)\n" +
+	"\x10expected_version\x18\x02 \x01(\x04R\x0fexpectedVersion\"\x8d\x01\n" +
 	"\x1dUpdateAccountSettingsResponse\x126\n" +
 	"\bsettings\x18\x01 \x01(\v2\x1a.verdict.event.v1.SettingsR\bsettings\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\tR\brevision2\x9a\x18\n" +
+	"\brevision\x18\x02 \x01(\tR\brevision\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion2\x9a\x18\n" +
 	"\x0eControlService\x12s\n" +
 	"\x12CreatePolicyEngine\x12-.verdict.control.v1.CreatePolicyEngineRequest\x1a..verdict.control.v1.CreatePolicyEngineResponse\x12j\n" +
 	"\x0fGetPolicyEngine\x12*.verdict.control.v1.GetPolicyEngineRequest\x1a+.verdict.control.v1.GetPolicyEngineResponse\x12p\n" +

@@ -39,7 +39,8 @@ type AuthorizeRequest struct {
 	PolicyEngineId string `protobuf:"bytes,6,opt,name=policy_engine_id,json=policyEngineId,proto3" json:"policy_engine_id,omitempty"`
 	// Wait, within the deadline, for this revision; the answer is never from before it.
 	AtLeastRevision string `protobuf:"bytes,7,opt,name=at_least_revision,json=atLeastRevision,proto3" json:"at_least_revision,omitempty"`
-	// Recorded, so that the caller's own log can be joined. W3C trace ids come in the traceparent header.
+	// Recorded, so that the caller's own log can be joined; wins over the header x-request-id. W3C trace ids come in the
+	// traceparent header.
 	RequestId     string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -144,13 +145,13 @@ type AuthorizeResponse struct {
 	Errors []*PolicyError `protobuf:"bytes,4,rep,name=errors,proto3" json:"errors,omitempty"`
 	// For people, in AgentCore's words.
 	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
-	// Finds the decision in the audit table.
+	// Finds the decision in the audit table; see DecisionRecord.seq. Empty for a decision that mode `drop` dropped.
 	DecisionId string `protobuf:"bytes,6,opt,name=decision_id,json=decisionId,proto3" json:"decision_id,omitempty"`
 	// The engine that decided; empty when none is attached.
 	PolicyEngineId string `protobuf:"bytes,7,opt,name=policy_engine_id,json=policyEngineId,proto3" json:"policy_engine_id,omitempty"`
 	// The state that decided. Opaque.
 	Revision string `protobuf:"bytes,8,opt,name=revision,proto3" json:"revision,omitempty"`
-	// The attachment's mode.
+	// ENFORCE, LOG_ONLY, or unspecified where no engine decided.
 	Mode Mode `protobuf:"varint,9,opt,name=mode,proto3,enum=verdict.decision.v1.Mode" json:"mode,omitempty"`
 	// The node could not prove that its state is fresh.
 	Stale         bool `protobuf:"varint,10,opt,name=stale,proto3" json:"stale,omitempty"`

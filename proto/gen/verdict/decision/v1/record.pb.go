@@ -75,11 +75,12 @@ func (Decision) EnumDescriptor() ([]byte, []int) {
 	return file_verdict_decision_v1_record_proto_rawDescGZIP(), []int{0}
 }
 
-// Mode of a gateway's attachment to an engine.
+// Mode of a decision: that of the gateway's attachment. A request that names an engine which is not the one attached to
+// its gateway, or no gateway at all, is decided in ENFORCE.
 type Mode int32
 
 const (
-	// No engine is attached.
+	// No engine decided, because none is attached and none was named.
 	Mode_MODE_UNSPECIFIED Mode = 0
 	// DENY blocks.
 	Mode_MODE_ENFORCE Mode = 1
@@ -413,16 +414,18 @@ type DecisionBatch struct {
 	Node string `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
 	// 16 random bytes, new at each start of the node.
 	Boot []byte `protobuf:"bytes,3,opt,name=boot,proto3" json:"boot,omitempty"`
-	// seq of the first record within.
+	// The seq of the first record within.
 	FirstSeq uint64 `protobuf:"varint,4,opt,name=first_seq,json=firstSeq,proto3" json:"first_seq,omitempty"`
-	// seq of the last record within; no number between the two is missing.
+	// The seq of the last record within; no number between the two is missing.
 	LastSeq uint64 `protobuf:"varint,5,opt,name=last_seq,json=lastSeq,proto3" json:"last_seq,omitempty"`
 	// The last number the boot had given out when the batch was made, so that a silent boot's loss has a bound.
 	GivenOut uint64 `protobuf:"varint,6,opt,name=given_out,json=givenOut,proto3" json:"given_out,omitempty"`
 	// How `records` is compressed.
 	Compression Compression `protobuf:"varint,7,opt,name=compression,proto3,enum=verdict.decision.v1.Compression" json:"compression,omitempty"`
 	// DecisionRecords, each behind its length as a varint, compressed as a whole.
-	Records       []byte `protobuf:"bytes,8,opt,name=records,proto3" json:"records,omitempty"`
+	Records []byte `protobuf:"bytes,8,opt,name=records,proto3" json:"records,omitempty"`
+	// Bytes of the records before compression; a reader refuses a batch that has more.
+	RecordsSize   uint64 `protobuf:"varint,9,opt,name=records_size,json=recordsSize,proto3" json:"records_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -513,6 +516,13 @@ func (x *DecisionBatch) GetRecords() []byte {
 	return nil
 }
 
+func (x *DecisionBatch) GetRecordsSize() uint64 {
+	if x != nil {
+		return x.RecordsSize
+	}
+	return 0
+}
+
 // DecisionRecord is one numbered record. version, node, boot and seq are final.
 type DecisionRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -522,7 +532,8 @@ type DecisionRecord struct {
 	Node string `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
 	// 16 random bytes, new at each start of the node.
 	Boot []byte `protobuf:"bytes,3,opt,name=boot,proto3" json:"boot,omitempty"`
-	// 1, 2, 3, … within the boot, without a gap. The decision's id is base32 of boot and seq.
+	// 1, 2, 3, … within the boot, without a gap. The decision's id is RFC 4648 base32, lower case and without padding, of
+	// the 16 bytes of boot and the 8 bytes of seq, big endian: 39 characters.
 	Seq uint64 `protobuf:"varint,4,opt,name=seq,proto3" json:"seq,omitempty"`
 	// Microseconds since 1970 UTC by the node's clock.
 	RecordedAtUs int64 `protobuf:"varint,5,opt,name=recorded_at_us,json=recordedAtUs,proto3" json:"recorded_at_us,omitempty"`
@@ -780,7 +791,7 @@ func (*BootClosed) Descriptor() ([]byte, []int) {
 	return file_verdict_decision_v1_record_proto_rawDescGZIP(), []int{6}
 }
 
-// RecordsDropped counts what was not recorded.
+// RecordsDropped counts what was not recorded. A dropped decision took no number, and its answer had no decision_id.
 type RecordsDropped struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many, since the record before.
@@ -843,10 +854,10 @@ type DecisionDetail struct {
 	Action *Entity `protobuf:"bytes,6,opt,name=action,proto3" json:"action,omitempty"`
 	// The resource as asked.
 	Resource *Entity `protobuf:"bytes,7,opt,name=resource,proto3" json:"resource,omitempty"`
-	// The context as typed for evaluation, in Cedar's JSON form, so that tool schemas are not needed again. Empty when it
-	// was left out for its size or could not be typed.
+	// The context as typed for evaluation, context.system.now included, in Cedar's JSON form, so that tool schemas are not
+	// needed again. Empty when it was left out for its size or could not be typed.
 	ContextJson string `protobuf:"bytes,8,opt,name=context_json,json=contextJson,proto3" json:"context_json,omitempty"`
-	// SHA-256 of the request as it arrived.
+	// SHA-256 of the AuthorizeRequest (of a batch, its item) in deterministic binary form, before anything was typed.
 	RequestDigest []byte `protobuf:"bytes,9,opt,name=request_digest,json=requestDigest,proto3" json:"request_digest,omitempty"`
 	// context.system.now as used, microseconds since 1970 UTC.
 	NowUs int64 `protobuf:"varint,10,opt,name=now_us,json=nowUs,proto3" json:"now_us,omitempty"`
@@ -874,8 +885,8 @@ type DecisionDetail struct {
 	EvaluatorVersion string `protobuf:"bytes,21,opt,name=evaluator_version,json=evaluatorVersion,proto3" json:"evaluator_version,omitempty"`
 	// Settings as they applied, with account and product defaults filled in.
 	Settings *v1.Settings `protobuf:"bytes,22,opt,name=settings,proto3" json:"settings,omitempty"`
-	// Microseconds since the node last proved its state fresh.
-	StalenessUs uint64 `protobuf:"varint,23,opt,name=staleness_us,json=stalenessUs,proto3" json:"staleness_us,omitempty"`
+	// Microseconds since the node last proved its state fresh; absent when it never has.
+	StalenessUs *uint64 `protobuf:"varint,23,opt,name=staleness_us,json=stalenessUs,proto3,oneof" json:"staleness_us,omitempty"`
 	// The bound was exceeded.
 	Stale bool `protobuf:"varint,24,opt,name=stale,proto3" json:"stale,omitempty"`
 	// What was removed before the record left the node.
@@ -1079,8 +1090,8 @@ func (x *DecisionDetail) GetSettings() *v1.Settings {
 }
 
 func (x *DecisionDetail) GetStalenessUs() uint64 {
-	if x != nil {
-		return x.StalenessUs
+	if x != nil && x.StalenessUs != nil {
+		return *x.StalenessUs
 	}
 	return 0
 }
@@ -1224,7 +1235,7 @@ const file_verdict_decision_v1_record_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"D\n" +
 	"\vPolicyError\x12\x1b\n" +
 	"\tpolicy_id\x18\x01 \x01(\tR\bpolicyId\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\x84\x02\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xa7\x02\n" +
 	"\rDecisionBatch\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x12\n" +
@@ -1233,7 +1244,8 @@ const file_verdict_decision_v1_record_proto_rawDesc = "" +
 	"\blast_seq\x18\x05 \x01(\x04R\alastSeq\x12\x1b\n" +
 	"\tgiven_out\x18\x06 \x01(\x04R\bgivenOut\x12B\n" +
 	"\vcompression\x18\a \x01(\x0e2 .verdict.decision.v1.CompressionR\vcompression\x12\x18\n" +
-	"\arecords\x18\b \x01(\fR\arecords\"\x8c\x03\n" +
+	"\arecords\x18\b \x01(\fR\arecords\x12!\n" +
+	"\frecords_size\x18\t \x01(\x04R\vrecordsSize\"\x8c\x03\n" +
 	"\x0eDecisionRecord\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x12\n" +
@@ -1253,7 +1265,7 @@ const file_verdict_decision_v1_record_proto_rawDesc = "" +
 	"\n" +
 	"BootClosed\"&\n" +
 	"\x0eRecordsDropped\x12\x14\n" +
-	"\x05count\x18\x01 \x01(\x04R\x05count\"\xc3\t\n" +
+	"\x05count\x18\x01 \x01(\x04R\x05count\"\xd9\t\n" +
 	"\x0eDecisionDetail\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x1f\n" +
 	"\vgateway_arn\x18\x02 \x01(\tR\n" +
@@ -1279,8 +1291,8 @@ const file_verdict_decision_v1_record_proto_rawDesc = "" +
 	"\brevision\x18\x13 \x01(\x04R\brevision\x12\x19\n" +
 	"\blog_hash\x18\x14 \x01(\fR\alogHash\x12+\n" +
 	"\x11evaluator_version\x18\x15 \x01(\tR\x10evaluatorVersion\x126\n" +
-	"\bsettings\x18\x16 \x01(\v2\x1a.verdict.event.v1.SettingsR\bsettings\x12!\n" +
-	"\fstaleness_us\x18\x17 \x01(\x04R\vstalenessUs\x12\x14\n" +
+	"\bsettings\x18\x16 \x01(\v2\x1a.verdict.event.v1.SettingsR\bsettings\x12&\n" +
+	"\fstaleness_us\x18\x17 \x01(\x04H\x00R\vstalenessUs\x88\x01\x01\x12\x14\n" +
 	"\x05stale\x18\x18 \x01(\bR\x05stale\x12%\n" +
 	"\x0eredacted_paths\x18\x19 \x03(\tR\rredactedPaths\x12\x1e\n" +
 	"\n" +
@@ -1291,7 +1303,8 @@ const file_verdict_decision_v1_record_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x1c \x01(\tR\trequestId\x12\x19\n" +
 	"\btrace_id\x18\x1d \x01(\fR\atraceId\x12\x17\n" +
-	"\aspan_id\x18\x1e \x01(\fR\x06spanId\"\x87\x01\n" +
+	"\aspan_id\x18\x1e \x01(\fR\x06spanIdB\x0f\n" +
+	"\r_staleness_us\"\x87\x01\n" +
 	"\x0fLogOnlyFindings\x12\x18\n" +
 	"\amatched\x18\x01 \x03(\tR\amatched\x12\x1a\n" +
 	"\bflipping\x18\x02 \x03(\tR\bflipping\x12\x1e\n" +
@@ -1384,6 +1397,7 @@ func file_verdict_decision_v1_record_proto_init() {
 		(*DecisionRecord_Closed)(nil),
 		(*DecisionRecord_Dropped)(nil),
 	}
+	file_verdict_decision_v1_record_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

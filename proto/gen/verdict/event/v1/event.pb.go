@@ -100,7 +100,7 @@ type EventBody struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The log that the event belongs to: a UUID given when the log was created.
 	LogId string `protobuf:"bytes,1,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`
-	// 1, 2, 3, … without a gap over all accounts.
+	// 1, 2, 3, … without a gap over all accounts, but for the one that a HistoryForked declares.
 	Position uint64 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`
 	// Set on the last event of a command. Only such positions are revisions: a state in between never existed.
 	Commits bool `protobuf:"varint,3,opt,name=commits,proto3" json:"commits,omitempty"`
@@ -122,7 +122,8 @@ type EventBody struct {
 	RequestId string `protobuf:"bytes,11,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// The idempotency token of the request, empty when it had none. All events of one command share it.
 	ClientToken string `protobuf:"bytes,12,opt,name=client_token,json=clientToken,proto3" json:"client_token,omitempty"`
-	// SHA-256 over what was asked for, so that the same token with another request can be told apart.
+	// SHA-256 over what was asked for but the token, so that the same token with another request can be told apart. Empty
+	// without a token. What it is computed over is control's own business.
 	RequestHash []byte `protobuf:"bytes,13,opt,name=request_hash,json=requestHash,proto3" json:"request_hash,omitempty"`
 	// "<kind>.<what happened>", such as "policy.created". The meaning of a type and version never changes.
 	Type string `protobuf:"bytes,14,opt,name=type,proto3" json:"type,omitempty"`

@@ -89,7 +89,7 @@ func (x *ReadEventsRequest) GetLimit() uint64 {
 // ReadEventsResponse is a page. A command may be cut over two pages.
 type ReadEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// In order, without a gap.
+	// In order, without a gap but for the one that a HistoryForked declares.
 	Events        []*PolicyEvent `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -23,7 +23,9 @@ const (
 
 // LogCreated is "log.created", position 1 of every log.
 type LogCreated struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The region in every ARN of the log's things; a control that is set to another one does not start.
+	Region        string `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -58,9 +60,16 @@ func (*LogCreated) Descriptor() ([]byte, []int) {
 	return file_verdict_event_v1_payload_proto_rawDescGZIP(), []int{0}
 }
 
+func (x *LogCreated) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
 // HistoryForked is "log.history_forked": the log went back (a restore), and an operator chose to go on from what is
 // left. Positions kept+1 … next-1 of the old history are void, and the event's own position is `next`, above every number
-// ever seen: the only gap that a log may have.
+// ever seen: the only gap that a log may have. Numbers within accounts and streams go on from what they were at `kept`.
 type HistoryForked struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The last position that is kept; prev_hash of the event is its hash.
@@ -926,9 +935,10 @@ var File_verdict_event_v1_payload_proto protoreflect.FileDescriptor
 
 const file_verdict_event_v1_payload_proto_rawDesc = "" +
 	"\n" +
-	"\x1everdict/event/v1/payload.proto\x12\x10verdict.event.v1\x1a\x1everdict/event/v1/gateway.proto\x1a\x1dverdict/event/v1/policy.proto\x1a\x1fverdict/event/v1/settings.proto\x1a\x1dverdict/event/v1/target.proto\"\f\n" +
+	"\x1everdict/event/v1/payload.proto\x12\x10verdict.event.v1\x1a\x1everdict/event/v1/gateway.proto\x1a\x1dverdict/event/v1/policy.proto\x1a\x1fverdict/event/v1/settings.proto\x1a\x1dverdict/event/v1/target.proto\"$\n" +
 	"\n" +
-	"LogCreated\"7\n" +
+	"LogCreated\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\"7\n" +
 	"\rHistoryForked\x12\x12\n" +
 	"\x04kept\x18\x01 \x01(\x04R\x04kept\x12\x12\n" +
 	"\x04next\x18\x02 \x01(\x04R\x04next\"P\n" +

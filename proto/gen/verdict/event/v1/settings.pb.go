@@ -78,7 +78,8 @@ func (OnStale) EnumDescriptor() ([]byte, []int) {
 // what its account says.
 type RedactedPaths struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Paths such as "context.input.ssn" or "principal.tags.email".
+	// JSON Pointers (RFC 6901) into {"context": …, "principal": {"tags": …}}, such as "/context/input/ssn" or
+	// "/principal/tags/https:~1~1example.com~1email". What a pointer names goes with all that is in it.
 	Paths         []string `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

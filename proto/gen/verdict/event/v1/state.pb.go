@@ -113,7 +113,9 @@ type State struct {
 	// Events of the account "-" so far.
 	LogAccountPosition uint64 `protobuf:"varint,7,opt,name=log_account_position,json=logAccountPosition,proto3" json:"log_account_position,omitempty"`
 	// All accounts that have an event.
-	Accounts      []*AccountState `protobuf:"bytes,8,rep,name=accounts,proto3" json:"accounts,omitempty"`
+	Accounts []*AccountState `protobuf:"bytes,8,rep,name=accounts,proto3" json:"accounts,omitempty"`
+	// The region in every ARN, from LogCreated.
+	Region        string `protobuf:"bytes,9,opt,name=region,proto3" json:"region,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -202,6 +204,13 @@ func (x *State) GetAccounts() []*AccountState {
 		return x.Accounts
 	}
 	return nil
+}
+
+func (x *State) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
 }
 
 // AccountState is one account.
@@ -709,7 +718,7 @@ var File_verdict_event_v1_state_proto protoreflect.FileDescriptor
 
 const file_verdict_event_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x1cverdict/event/v1/state.proto\x12\x10verdict.event.v1\x1a\x1everdict/event/v1/gateway.proto\x1a\x1dverdict/event/v1/policy.proto\x1a\x1fverdict/event/v1/settings.proto\x1a\x1dverdict/event/v1/target.proto\"\x9b\x02\n" +
+	"\x1cverdict/event/v1/state.proto\x12\x10verdict.event.v1\x1a\x1everdict/event/v1/gateway.proto\x1a\x1dverdict/event/v1/policy.proto\x1a\x1fverdict/event/v1/settings.proto\x1a\x1dverdict/event/v1/target.proto\"\xb3\x02\n" +
 	"\x05State\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\x12\x15\n" +
 	"\x06log_id\x18\x02 \x01(\tR\x05logId\x12\x1a\n" +
@@ -719,7 +728,8 @@ const file_verdict_event_v1_state_proto_rawDesc = "" +
 	"\vlog_version\x18\x06 \x01(\x04R\n" +
 	"logVersion\x120\n" +
 	"\x14log_account_position\x18\a \x01(\x04R\x12logAccountPosition\x12:\n" +
-	"\baccounts\x18\b \x03(\v2\x1e.verdict.event.v1.AccountStateR\baccounts\"\x8b\x02\n" +
+	"\baccounts\x18\b \x03(\v2\x1e.verdict.event.v1.AccountStateR\baccounts\x12\x16\n" +
+	"\x06region\x18\t \x01(\tR\x06region\"\x8b\x02\n" +
 	"\fAccountState\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\x04R\bposition\x126\n" +

@@ -32,8 +32,6 @@ $$;
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON verdict.events
     FOR EACH STATEMENT EXECUTE FUNCTION verdict.refuse();
 
-GRANT SELECT, INSERT ON verdict.events TO verdict_control;
-
 -- +goose Down
 -- A log is not undone.
 SELECT 1/0;

@@ -48,7 +48,8 @@ const (
 type DecisionServiceClient interface {
 	// Authorize decides one request. Only what is not a request at all is an error; everything else is a decision.
 	Authorize(context.Context, *v1.AuthorizeRequest) (*v1.AuthorizeResponse, error)
-	// BatchAuthorize decides several requests at one revision; the answers are in the order of the requests.
+	// BatchAuthorize decides several requests at one revision; the answers are in the order of the requests. One item that
+	// is no request makes the whole call an error that names its index, and nothing is decided.
 	BatchAuthorize(context.Context, *v1.BatchAuthorizeRequest) (*v1.BatchAuthorizeResponse, error)
 	// ListPermittedActions lists the tools for which some arguments could lead to ALLOW.
 	ListPermittedActions(context.Context, *v1.ListPermittedActionsRequest) (*v1.ListPermittedActionsResponse, error)
@@ -124,7 +125,8 @@ func (c *decisionServiceClient) ListPermittedActions(ctx context.Context, req *v
 type DecisionServiceHandler interface {
 	// Authorize decides one request. Only what is not a request at all is an error; everything else is a decision.
 	Authorize(context.Context, *v1.AuthorizeRequest) (*v1.AuthorizeResponse, error)
-	// BatchAuthorize decides several requests at one revision; the answers are in the order of the requests.
+	// BatchAuthorize decides several requests at one revision; the answers are in the order of the requests. One item that
+	// is no request makes the whole call an error that names its index, and nothing is decided.
 	BatchAuthorize(context.Context, *v1.BatchAuthorizeRequest) (*v1.BatchAuthorizeResponse, error)
 	// ListPermittedActions lists the tools for which some arguments could lead to ALLOW.
 	ListPermittedActions(context.Context, *v1.ListPermittedActionsRequest) (*v1.ListPermittedActionsResponse, error)
