@@ -53,8 +53,8 @@ func Fsck(ctx context.Context, cfg FsckConfig) (FsckReport, error) {
 		return report, err
 	case err != nil:
 		return report, fmt.Errorf("%w: %w", ErrBad, err)
-	case copied.last > state.Position:
-		return report, fmt.Errorf("%w: position %d: the stream has positions up to %d, the log ends at %d: it went back", ErrBad, state.Position+1, copied.last, state.Position)
+	case copied.end > state.Position:
+		return report, fmt.Errorf("%w: position %d: the stream has had positions up to %d, the log ends at %d: it went back", ErrBad, state.Position+1, copied.end, state.Position)
 	}
 	return report, nil
 }
@@ -69,7 +69,8 @@ var errStreamUnavailable = errors.New("the stream cannot be read")
 type copyOf struct {
 	conn        *nats.Conn
 	stream      jetstream.Stream
-	first, last uint64
+	first, last uint64 // of what it holds; both 0 when it is empty
+	end         uint64 // the last number it has given out, which an empty stream has too
 }
 
 func openCopy(ctx context.Context, url string) (*copyOf, error) {
@@ -92,8 +93,10 @@ func openCopy(ctx context.Context, url string) (*copyOf, error) {
 		c.close()
 		return nil, fmt.Errorf("%w: %w", errStreamUnavailable, err)
 	}
-	if state := c.stream.CachedInfo().State; state.Msgs > 0 {
-		c.first, c.last = state.FirstSeq, state.LastSeq
+	info := c.stream.CachedInfo()
+	c.end = info.State.LastSeq
+	if info.State.Msgs > 0 {
+		c.first, c.last = info.State.FirstSeq, info.State.LastSeq
 	}
 	return c, nil
 }

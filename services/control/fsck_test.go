@@ -80,7 +80,7 @@ func TestFsckBad(t *testing.T) {
 		"a gap":              {"DELETE FROM verdict.events WHERE position = 6", "position 6: missing"},
 		"a command, gone":    {"DELETE FROM verdict.events WHERE position IN (6, 7)", "position 6: missing"},
 		"half a last one":    {"DELETE FROM verdict.events WHERE position = 11", "position 10: "},
-		"the tail":           {"DELETE FROM verdict.events WHERE position > 7", "position 8: the stream has positions up to 11"},
+		"the tail":           {"DELETE FROM verdict.events WHERE position > 7", "position 8: the stream has had positions up to 11"},
 		"two, exchanged":     {"UPDATE verdict.events a SET body = b.body, hash = b.hash, signature = b.signature FROM verdict.events b WHERE (a.position, b.position) IN ((6, 8), (8, 6))", "position 6: "},
 		"everything is gone": {"DELETE FROM verdict.events", "position 1: "},
 	}
