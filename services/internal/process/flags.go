@@ -104,12 +104,12 @@ func (f *Flags) String(dst *string, name, env, def, usage string) {
 	}})
 }
 
-// Secret is a text that neither the help nor an error shows.
+// Secret is a text that neither the help nor an error shows. A default that is a URL without a user is no secret.
 func (f *Flags) Secret(dst *string, name, env, def, usage string) {
 	f.String(dst, name, env, def, usage)
 	s := f.settings[len(f.settings)-1]
 	s.secret = true
-	if def != "" {
+	if u, err := url.Parse(def); def != "" && (err != nil || u.Host == "" || u.User != nil) {
 		s.def = "(hidden)"
 	}
 }
