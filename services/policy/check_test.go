@@ -95,7 +95,7 @@ func TestWithinPutsThePathTogether(t *testing.T) {
 		t.Errorf("the refusal itself was changed: %s", inner.Field)
 	}
 	other := errors.New("other")
-	if within("a", other) != other || atField("a", other) != other {
+	if !errors.Is(within("a", other), other) || !errors.Is(atField("a", other), other) {
 		t.Error("an error that is no refusal was changed")
 	}
 }

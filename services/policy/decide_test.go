@@ -218,6 +218,10 @@ func TestDecideTagsAreMergedAndTakenAway(t *testing.T) {
 			t.Errorf("%v has the tags %v", ref, tags)
 		}
 	}
+	w.do(alice, policy.CreateEngine{ID: engineID("New"), Name: "New", Tags: map[string]string{}})
+	if tags := w.s.Account(alice).Tags(policy.EngineRef(engineID("New"))); tags != nil {
+		t.Errorf("no tags became %v, which a restored state would not have", tags)
+	}
 }
 
 func TestCreateLog(t *testing.T) {

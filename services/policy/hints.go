@@ -13,7 +13,7 @@ func hint(tokens []token, i int) string {
 	return ""
 }
 
-// hintHas: has(context.input.x)
+// hintHas: has(context.input.x).
 func hintHas(tokens []token, i int) string {
 	if tokens[i].source != "has" || tokens[i+1].source != "(" {
 		return ""
@@ -32,7 +32,7 @@ func hintHas(tokens []token, i int) string {
 	return "`has` stands between a record and a name; write `" + clip(path[:dot]+" has "+path[dot+1:], 200) + "`"
 }
 
-// hintEntity: resource is AgentCore::Gateway::"arn"
+// hintEntity: resource is AgentCore::Gateway::"arn".
 func hintEntity(tokens []token, i int) string {
 	if tokens[i].kind != tokenString || i == 0 || tokens[i-1].source != "::" {
 		return ""
@@ -60,7 +60,7 @@ func pathBefore(tokens []token, i int) (path string, from int) {
 	return path, from
 }
 
-// hintDecimal: x <= 5.5
+// hintDecimal: x <= 5.5.
 func hintDecimal(tokens []token, i int) string {
 	if tokens[i].kind != tokenInteger || i < 2 || tokens[i-1].source != "." || tokens[i-2].kind != tokenInteger {
 		return ""

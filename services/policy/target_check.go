@@ -93,7 +93,7 @@ func (t *LambdaTarget) validate() error {
 
 func (t *MCPServerTarget) validate() error {
 	return cmp.Or(
-		checkEndpoint("endpoint", t.Endpoint),
+		checkEndpoint(t.Endpoint),
 		t.ToolSchema.validateOptional("mcpToolSchema"),
 		checkOptionalEnum("listingMode", t.ListingMode, ListingDefault, ListingDynamic),
 		checkRange("resourcePriority", t.ResourcePriority, 0, 1000),
@@ -102,7 +102,8 @@ func (t *MCPServerTarget) validate() error {
 
 // checkEndpoint wants a URL with https, as AgentCore does; http is allowed to the own machine, which AgentCore does not
 // have.
-func checkEndpoint(field, value string) error {
+func checkEndpoint(value string) error {
+	const field = "endpoint"
 	if err := anyText.required(field, value); err != nil {
 		return err
 	}
@@ -193,7 +194,7 @@ func (t *RuntimeTarget) validate() error {
 
 func (t *PassthroughTarget) validate() error {
 	return cmp.Or(
-		checkEndpoint("endpoint", t.Endpoint),
+		checkEndpoint(t.Endpoint),
 		checkEnum("protocolType", t.ProtocolType,
 			PassthroughMCP, PassthroughA2A, PassthroughInference, PassthroughCustom),
 		t.Schema.validateOptional("schema.source"),
@@ -232,7 +233,7 @@ func (t *InferenceProviderTarget) validate() error {
 		separator = t.ModelMapping.ProviderPrefix.Separator
 	}
 	return cmp.Or(
-		checkEndpoint("endpoint", t.Endpoint),
+		checkEndpoint(t.Endpoint),
 		separatorText.optional("modelMapping.providerPrefix.separator", separator),
 		checkCount("operations", len(t.Operations), 0, maxEntries),
 		each("operations", t.Operations, func(at string, o InferenceOperation) error { return within(at, o.validate()) }),

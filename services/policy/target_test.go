@@ -199,7 +199,7 @@ func TestEndpoints(t *testing.T) {
 	for _, endpoint := range []string{
 		"https://mcp.example/mcp?x=1", "https://10.0.0.1:8443", "http://localhost:1/x", "http://127.0.0.1", "http://127.9.9.9:80", "http://[::1]:8080/",
 	} {
-		if err := checkEndpoint("endpoint", endpoint); err != nil {
+		if err := checkEndpoint(endpoint); err != nil {
 			t.Errorf("%s: %v", endpoint, err)
 		}
 	}

@@ -225,7 +225,7 @@ func (v *validation) placeOf(is func(tokens []token, i int) bool) string {
 		if !is(tokens, i) {
 			continue
 		}
-		from := i
+		var from int
 		if tokens[i].kind == tokenString {
 			i--
 			_, from = pathBefore(tokens, i)

@@ -13,8 +13,8 @@ func object(members ...string) *Schema {
 	s := &Schema{Type: SchemaObject, Properties: map[string]*Schema{}}
 	for _, m := range members {
 		name, kind, _ := strings.Cut(m, " ")
-		if strings.HasSuffix(name, "!") {
-			name = strings.TrimSuffix(name, "!")
+		if before, ok := strings.CutSuffix(name, "!"); ok {
+			name = before
 			s.Required = append(s.Required, name)
 		}
 		s.Properties[name] = &Schema{Type: SchemaType(kind)}

@@ -28,8 +28,14 @@ var devPorts = []struct {
 	port int
 	name string
 }{
-	{7401, "control"}, {7402, "decision"}, {7403, "audit"}, {7404, "gateway"}, {7422, "NATS"},
-	{postgresPort, "Postgres"}, {clickhousePort, "ClickHouse"}, {clickhouseHTTPPort, "ClickHouse HTTP"},
+	{7401, "control"},
+	{7402, "decision"},
+	{7403, "audit"},
+	{7404, "gateway"},
+	{7422, "NATS"},
+	{postgresPort, "Postgres"},
+	{clickhousePort, "ClickHouse"},
+	{clickhouseHTTPPort, "ClickHouse HTTP"},
 }
 
 // finding is one line of the doctor: what was looked at, and what to do when it is not as it should be.

@@ -2,6 +2,7 @@ package process
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 )
@@ -38,10 +39,8 @@ func (s *setting) shownDefault(required []string) string {
 	if s.def != "" {
 		return s.def
 	}
-	for _, name := range required {
-		if name == s.name {
-			return "(must be set)"
-		}
+	if slices.Contains(required, s.name) {
+		return "(must be set)"
 	}
 	return "(none)"
 }

@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 
 func startMain(t *testing.T, which string) (*exec.Cmd, *bufio.Scanner) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0]) //nolint:gosec // this very test binary
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), "PROCESS_TEST_MAIN="+which)
 	out, err := cmd.StdoutPipe()
 	if err != nil {

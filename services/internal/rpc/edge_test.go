@@ -337,8 +337,10 @@ func TestNothingToCallAnswersWithText(t *testing.T) {
 		{"unknown path", "/", header("x", "y"), 404, []string{`"code":"unimplemented"`}},
 		{"wrong method", echo, method(http.MethodGet), 405, []string{`"code":"unimplemented"`, "POST, not GET"}},
 		{"other wrong method", echo, method("BREW"), 405, []string{"POST, not BREW"}},
-		{"content type of a form", echo, header("Content-Type", "application/x-www-form-urlencoded"), 415,
-			[]string{"application/json", "x-www-form-urlencoded"}},
+		{
+			"content type of a form", echo, header("Content-Type", "application/x-www-form-urlencoded"), 415,
+			[]string{"application/json", "x-www-form-urlencoded"},
+		},
 		{"no content type", echo, func(r *http.Request) { r.Header.Del("Content-Type") }, 415, []string{"application/json"}},
 		{"charset other than UTF-8", echo, header("Content-Type", "application/json; charset=latin1"), 415, []string{"latin1"}},
 		{"unknown compression", echo, header("Content-Encoding", "br"), 501, []string{"unimplemented", "gzip"}},

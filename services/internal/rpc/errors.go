@@ -49,8 +49,8 @@ func (e *Error) connect() *connect.Error {
 	detail, err := connect.NewErrorDetail(&controlv1.Problem{
 		Code:       e.Reason,
 		Field:      e.Field,
-		Line:       uint32(max(e.Line, 0)),   //nolint:gosec // a statement has fewer lines
-		Column:     uint32(max(e.Column, 0)), //nolint:gosec // and a line fewer characters
+		Line:       uint32(max(e.Line, 0)),
+		Column:     uint32(max(e.Column, 0)),
 		Suggestion: e.Suggest,
 	})
 	if err == nil { // it fails for text that is not UTF-8; the caller then does without the detail

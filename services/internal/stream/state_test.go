@@ -160,6 +160,8 @@ func TestDecodeStateRefuses(t *testing.T) {
 		"policy of no language":  {func(m *eventv1.State) { engine(m).Policies[0].InForce = &eventv1.PolicyBody{} }, "exactly one of cedar or policy"},
 		"candidate of no kind":   {func(m *eventv1.State) { engine(m).Policies[1].Candidate = &eventv1.PolicyBody{} }, "exactly one of cedar or policy"},
 		"gateway of later mode":  {func(m *eventv1.State) { m.Accounts[0].Gateways[0].InForce.AuthorizerType = 99 }, "authorizerType"},
+		"gateway not defined":    {func(m *eventv1.State) { m.Accounts[0].Gateways[0].InForce = nil }, "with something in force: false"},
+		"target not defined":     {func(m *eventv1.State) { m.Accounts[0].Gateways[0].Targets[0].InForce = nil }, "with something in force: false"},
 		"target that is nothing": {func(m *eventv1.State) { m.Accounts[0].Gateways[0].Targets[0] = &eventv1.TargetState{} }, "status is missing"},
 	} {
 		var m eventv1.State

@@ -113,21 +113,18 @@ func (l *Log) CheckMigrated(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if version < latest {
-		return fmt.Errorf("the database is at migration %d, this version needs %d: run `verdict migrate --owner-url …`", version, latest)
+	needed, err := latest()
+	if err == nil && version < needed {
+		err = fmt.Errorf("the database is at migration %d, this version needs %d: run `verdict migrate --owner-url …`", version, needed)
 	}
-	return nil
+	return err
 }
 
 // latest is the newest migration of this version.
-var latest = func() int64 {
-	files, err := fs.Glob(embedded, "migrations/*.sql")
+func latest() (int64, error) {
+	files, err := fs.Glob(embedded, "migrations/*.sql") // sorted
 	if err != nil || len(files) == 0 {
-		panic("no migrations are embedded")
+		return 0, fmt.Errorf("no migrations are built in: %w", err)
 	}
-	version, err := goose.NumericComponent(files[len(files)-1]) // Glob sorts
-	if err != nil {
-		panic(err)
-	}
-	return version
-}()
+	return goose.NumericComponent(files[len(files)-1])
+}

@@ -212,7 +212,7 @@ func (r *Relay) relay(ctx context.Context, last uint64) error {
 			return err
 		}
 		if _, err := r.cfg.Log.Wait(poll, last); err != nil {
-			return nil //nolint:nilerr // nothing happened for a while: look again
+			return nil
 		}
 	}
 }
