@@ -209,10 +209,12 @@ func atField(field string, err error) error {
 }
 
 // quoted is a value as a message repeats it: in quotes, cut after maxQuoted characters.
-func quoted(value string) string {
+func quoted(value string) string { return quotedUpTo(maxQuoted, value) }
+
+func quotedUpTo(most int, value string) string {
 	n := 0
 	for i := range value {
-		if n == maxQuoted {
+		if n == most {
 			return fmt.Sprintf("%q…", value[:i])
 		}
 		n++

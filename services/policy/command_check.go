@@ -11,7 +11,7 @@ func (c CreateLog) Check() error {
 	if c.ID == "" {
 		return Invalid("required", "logId", "a log needs an id")
 	}
-	return nil
+	return CheckRegion(c.Region)
 }
 
 // Check implements Command.

@@ -83,9 +83,12 @@ func (in input) tagged(ref Ref) (lifecycle, error) {
 	return thing, nil
 }
 
+// maxARN is the longest ARN of AgentCore's that a message repeats whole.
+const maxARN = 210
+
 // NotFound is the refusal for a thing that is not there, or not in this account.
 func NotFound(what, field, id string) error {
-	return refuse(ErrNotFound, reasonOf(what)+"_not_found", field, "there is no %s %s in this account", what, quoted(id))
+	return refuse(ErrNotFound, reasonOf(what)+"_not_found", field, "there is no %s %s in this account", what, quotedUpTo(maxARN, id))
 }
 
 func nameTaken(what, name, id string) error {

@@ -366,7 +366,7 @@ func TestDecideRefuses(t *testing.T) {
 		"RemoveTags/missing": {policy.RemoveTags{Of: policy.PolicyRef(spare, policyID("active")), Keys: []string{"a"}}, refusal{
 			policy.ErrNotFound, "policy_not_found", "resourceArn", "there is no policy",
 		}},
-		"CreateLog in an account": {policy.CreateLog{ID: "x"}, refusal{policy.ErrInvalid, "account", "", alice}},
+		"CreateLog in an account": {policy.CreateLog{ID: "x", Region: region}, refusal{policy.ErrInvalid, "account", "", alice}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

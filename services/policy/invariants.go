@@ -18,6 +18,11 @@ func (s *State) Verify() error {
 	if (s.LogID != "") != (began == 1) || s.logPosition != began || s.logVersion != began {
 		return fmt.Errorf("log %q at position %d has %d events of its own, the last with version %d", s.LogID, s.Position, s.logPosition, s.logVersion)
 	}
+	if began == 1 {
+		if err := CheckRegion(s.Region); err != nil {
+			return err
+		}
+	}
 	events := s.logPosition
 	for a := range s.Accounts() {
 		if err := a.verify(s); err != nil {

@@ -116,15 +116,17 @@ func TestNotificationLost(t *testing.T) {
 	b := newBench(t)
 	l := b.open(t)
 	go func() { _ = l.Run(t.Context()) }()
-	quiet := &transaction{log: l, state: l.Known()}
-	if err := quiet.decideAll(t.Context(), nil, []Request{{Account: account, Cause: cause(""), Command: policy.SetAccountSettings{}}}); err != nil {
-		t.Fatal(err)
-	}
-	b.insert(t, quiet.rows[0])
-	testenv.Eventually(t, "the event", func() error {
-		if at := l.Known().Position; at != 2 {
-			return fmt.Errorf("the state is that of %d", at)
+	for want := uint64(2); want <= 3; want++ { // the first may be found by the look at the start
+		quiet := &transaction{log: l, state: l.Known()}
+		if err := quiet.decideAll(t.Context(), nil, []Request{setSettings(int64(want))}); err != nil {
+			t.Fatal(err)
 		}
-		return nil
-	})
+		b.insert(t, quiet.rows[0])
+		testenv.Eventually(t, "the event", func() error {
+			if at := l.Known().Position; at != want {
+				return fmt.Errorf("the state is that of %d, want %d", at, want)
+			}
+			return nil
+		})
+	}
 }
