@@ -30,10 +30,6 @@ type codec struct {
 
 var _ connect.Codec = codec{}
 
-// JSON is the strict codec for clients that want requests and answers as readable text; servers get it with
-// HandlerOptions. A client with it fails on fields of a newer server that it does not know.
-func JSON() connect.Codec { return codec{name: codecJSON, maxDepth: DefaultMaxDepth} }
-
 // marshalOptions: the decision for EmitDefaultValues is in the comment of codec. EmitUnpopulated would add null for
 // every absent message, which says nothing.
 var marshalOptions = protojson.MarshalOptions{EmitDefaultValues: true}

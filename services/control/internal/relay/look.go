@@ -30,19 +30,25 @@ func stopped(format string, args ...any) error {
 }
 
 // look finds the position at which the stream ends: one whose event is the log's. Otherwise it returns errMissing,
-// ErrStopped, or why it could not tell. It reads the stream before the log: what is on the stream was committed before, so
+// ErrStopped, or why it could not tell. The log refuses writes from a look that ends with ErrStopped until one that tells
+// otherwise. It reads the stream before the log: what is on the stream was committed before, so
 // a log that lacks it went back.
 func (r *Relay) look(ctx context.Context) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*timeout)
 	defer cancel()
 	last, err := r.see(ctx)
-	if !errors.Is(err, errMissing) {
-		return last, err
+	if errors.Is(err, errMissing) {
+		if hidden := r.inspect(ctx); hidden != nil {
+			err = hidden
+		}
 	}
-	if stop := r.inspect(ctx); stop != nil {
-		return 0, stop
+	switch {
+	case err == nil, errors.Is(err, errMissing):
+		r.cfg.Log.Refuse(nil)
+	case errors.Is(err, ErrStopped):
+		r.cfg.Log.Refuse(err)
 	}
-	return 0, err
+	return last, err
 }
 
 // see is look by what stands at the end of the stream alone.

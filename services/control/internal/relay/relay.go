@@ -126,23 +126,12 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// report keeps the status, logs when it changes, and has the log refuse writes exactly while the histories differ.
+// report keeps the status, and logs when it changes.
 func (r *Relay) report(ctx context.Context, err error) {
 	r.mu.Lock()
 	before := r.status
 	r.status = err
 	r.mu.Unlock()
-	stopped := errors.Is(err, ErrStopped)
-	r.metrics.stopped.Set(0)
-	if stopped {
-		r.metrics.stopped.Set(1)
-	}
-	switch {
-	case stopped:
-		r.cfg.Log.Refuse(err)
-	case err == nil:
-		r.cfg.Log.Refuse(nil)
-	}
 	switch {
 	case err == nil && before != nil:
 		r.cfg.Logger.InfoContext(ctx, "relay is well")
@@ -151,7 +140,7 @@ func (r *Relay) report(ctx context.Context, err error) {
 	}
 }
 
-// Look looks at the stream once, and has the log refuse writes if it must. It is for the start: before the first write.
+// Look looks at the stream once. It is for the start, before the first write: a look has the log refuse writes if it must.
 func (r *Relay) Look(ctx context.Context) error {
 	_, err := r.look(ctx)
 	if errors.Is(err, errMissing) {
@@ -181,14 +170,15 @@ func (r *Relay) round(ctx context.Context) error {
 	if last, err = r.prepare(ctx, last, err); err != nil {
 		return err
 	}
-	return r.relay(ctx, last)
+	unadjusted := r.adjust(ctx) // which is no reason not to go on
+	return errors.Join(r.relay(ctx, last), unadjusted)
 }
 
-// prepare makes a stream that is missing, and adjusts one that is there. found is what look found before this replica had the
+// prepare makes a stream that is missing. found is what look found before this replica had the
 // lease: whoever had it then may have made the stream meanwhile, so it looks again before it deletes anything.
 func (r *Relay) prepare(ctx context.Context, last uint64, found error) (uint64, error) {
 	if found == nil {
-		return last, r.adjust(ctx)
+		return last, nil
 	}
 	last, err := r.look(ctx)
 	if errors.Is(err, errMissing) {
@@ -306,8 +296,8 @@ func (r *Relay) hint() error {
 }
 
 type metrics struct {
-	stopped, leads prometheus.Gauge
-	rebuilds       prometheus.Counter
+	leads    prometheus.Gauge
+	rebuilds prometheus.Counter
 }
 
 func newMetrics(r *Relay, reg prometheus.Registerer) metrics {
@@ -315,15 +305,21 @@ func newMetrics(r *Relay, reg prometheus.Registerer) metrics {
 		return prometheus.GaugeOpts{Namespace: "verdict", Subsystem: "relay", Name: name, Help: help}
 	}
 	m := metrics{
-		stopped: prometheus.NewGauge(opts("stopped", "1 while the stream and the log tell different histories and an operator must decide.")),
-		leads:   prometheus.NewGauge(opts("leads", "1 while this replica writes to the stream.")),
+		leads: prometheus.NewGauge(opts("leads", "1 while this replica writes to the stream.")),
 		rebuilds: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: "verdict", Subsystem: "relay", Name: "rebuilds_total", Help: "Times that the stream was made anew.",
 		}),
 	}
 	position := func() float64 { return float64(r.position.Load()) }
 	behind := func() float64 { return max(0, float64(r.cfg.Log.Known().Position)-position()) }
-	reg.MustRegister(m.stopped, m.leads, m.rebuilds,
+	stopped := func() float64 {
+		if errors.Is(r.Status(), ErrStopped) {
+			return 1
+		}
+		return 0
+	}
+	reg.MustRegister(m.leads, m.rebuilds,
+		prometheus.NewGaugeFunc(opts("stopped", "1 while the stream and the log tell different histories and an operator must decide."), stopped),
 		prometheus.NewGaugeFunc(opts("position", "Last position that this replica has seen on the stream."), position),
 		prometheus.NewGaugeFunc(opts("behind_events", "Events that are known to be committed and have not been seen on the stream."), behind))
 	return m

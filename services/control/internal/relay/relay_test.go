@@ -667,3 +667,37 @@ func (b *bench) insertUnknown(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// What an operator sets of a stream that is there takes effect; what the servers refuse is said, and the copy goes on.
+func TestAdjust(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	stop := start(t, b.relay(t, 0))
+	testenv.Eventually(t, "the copy", func() error { return b.copied(t, 1) })
+	stop()
+	r := b.relay(t, 0)
+	r.cfg.MaxBytes = 1 << 28
+	stop = start(t, r)
+	testenv.Eventually(t, "the new size", func() error {
+		s, err := b.js.Stream(t.Context(), stream.PolicyStream)
+		if err == nil && s.CachedInfo().Config.MaxBytes != 1<<28 {
+			err = fmt.Errorf("%d bytes", s.CachedInfo().Config.MaxBytes)
+		}
+		return err
+	})
+	stop()
+	r = b.relay(t, 0)
+	r.cfg.Replicas = 3 // of one server
+	start(t, r)
+	b.append(t, 3)
+	testenv.Eventually(t, "the copy all the same", func() error { return b.copied(t, 1) })
+	testenv.Eventually(t, "the status", func() error {
+		if err := r.Status(); err == nil || !strings.Contains(err.Error(), "3 replicas") {
+			return fmt.Errorf("status: %w", err)
+		}
+		return nil
+	})
+	if err := b.log.Refusal(); err != nil {
+		t.Errorf("writes are refused: %v", err)
+	}
+}
