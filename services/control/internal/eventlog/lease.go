@@ -9,7 +9,8 @@ import (
 // leaseKey is the advisory lock of whoever relays the log.
 const leaseKey = lockKey + 1
 
-// Lease is held by at most one process at a time, as long as its connection lives. It saves work; nothing relies on it.
+// Lease is held by at most one process at a time, as long as its connection lives. It saves work, and is no fence: who has it
+// and cannot do the work gives it away.
 type Lease struct{ conn *pgx.Conn }
 
 // TryLease takes the lease; nil when somebody else has it.

@@ -128,10 +128,7 @@ func (l *Log) start(ctx context.Context) error {
 	if err := l.checkRole(ctx); err != nil {
 		return err
 	}
-	s, err := l.State(ctx)
-	if err == nil && s.Position > 0 && s.Region != l.cfg.Policy.Region {
-		err = fmt.Errorf("the log was begun for region %s, and this control is set to %s", s.Region, l.cfg.Policy.Region)
-	}
+	_, err := l.State(ctx)
 	return err
 }
 
@@ -216,6 +213,11 @@ func (l *Log) Head(ctx context.Context) (stream.Head, error) {
 	if err := head.includes(known); err != nil {
 		return stream.Head{}, err
 	}
+	if known.LogID == "" && head.Position > 0 { // another replica has begun the log
+		if _, err := l.catchUp(ctx, 1); err != nil {
+			return stream.Head{}, err
+		}
+	}
 	return stream.Head{LogID: l.state.Load().LogID, Position: head.Position, Hash: head.hash}, nil
 }
 
@@ -261,10 +263,13 @@ func (l *Log) catchUp(ctx context.Context, upTo uint64) (*policy.State, error) {
 		return nil, context.Cause(ctx)
 	}
 	s := l.state.Load()
+	if err := l.continues(ctx, s); err != nil {
+		return nil, err
+	}
 	for s.Position < upTo {
-		page, err := readPage(ctx, l.pool, s.Position)
+		page, err := l.page(ctx, s.Position)
 		if err != nil {
-			return nil, unavailable(ctx, err)
+			return nil, err
 		}
 		if len(page) == 0 {
 			return nil, fmt.Errorf("%w: position %d was seen, and is gone", ErrWentBack, upTo)
@@ -275,6 +280,20 @@ func (l *Log) catchUp(ctx context.Context, upTo uint64) (*policy.State, error) {
 		l.publish(s)
 	}
 	return l.state.Load(), nil
+}
+
+// continues refuses a log in which the event of a known state is not what it was.
+func (l *Log) continues(ctx context.Context, known *policy.State) error {
+	if known.Position == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, ioTimeout)
+	defer cancel()
+	row, err := l.Row(ctx, known.Position)
+	if err == nil && policy.Hash(row.Event.GetHash()) != known.Hash {
+		err = fmt.Errorf("%w: position %d is not what it was", ErrWentBack, known.Position)
+	}
+	return err
 }
 
 // publish makes s the newest known state, unless a newer one is there, or s is in the middle of a command.
@@ -340,7 +359,9 @@ func (l *Log) listen(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
+	begin, cancel := context.WithTimeout(ctx, ioTimeout)
+	defer cancel()
+	if _, err := conn.Exec(begin, "LISTEN "+channel); err != nil {
 		return err
 	}
 	for {

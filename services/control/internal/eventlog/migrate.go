@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -56,8 +58,12 @@ func Migrate(ctx context.Context, ownerURL, password string) ([]int64, error) {
 		applied = append(applied, r.Source.Version)
 	}
 	// Each time: a role that was dropped and made again has none.
-	_, err = db.ExecContext(ctx, "GRANT SELECT, INSERT ON verdict.events TO "+Role+"; GRANT SELECT ON "+versionTable+" TO "+Role)
-	return applied, err
+	for _, grant := range []string{"GRANT SELECT, INSERT ON verdict.events TO " + Role, "GRANT SELECT ON " + versionTable + " TO " + Role} {
+		if err := tolerant(ctx, db, grant); err != nil {
+			return applied, fmt.Errorf("migrate: %w", err)
+		}
+	}
+	return applied, nil
 }
 
 func prepare(ctx context.Context, db *sql.DB, password string) error {
@@ -77,14 +83,18 @@ func prepare(ctx context.Context, db *sql.DB, password string) error {
 // tolerant repeats a statement that failed because somebody else did the same at the same moment: Postgres reports that
 // as a unique violation or a concurrent update of its catalogue.
 func tolerant(ctx context.Context, db *sql.DB, statement string) error {
-	var err error
-	for range 5 {
-		_, err = db.ExecContext(ctx, statement)
+	for range 20 {
+		_, err := db.ExecContext(ctx, statement)
 		if code := pgCode(err); code != "23505" && code != "XX000" {
 			return err
 		}
+		select {
+		case <-time.After(rand.N(100 * time.Millisecond)): //nolint:gosec // chance is only for the same two not to meet again
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
-	return err
+	return errors.New("somebody else changes the same things all the time: try again")
 }
 
 func newProvider(db *sql.DB) (*goose.Provider, error) {

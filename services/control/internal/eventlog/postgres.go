@@ -12,8 +12,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// keepAlive has both ends notice within about ten seconds that the other has gone without a word: a lock that a connection
-// holds lasts as long as the server believes in the connection.
+// keepAlive has the server notice within about ten seconds that this process has gone without a word: a lock that a connection
+// holds lasts as long as the server believes in the connection. On this side it helps a connection that is idle; what waits
+// for an answer has a deadline.
 func keepAlive(c *pgx.ConnConfig) {
 	c.RuntimeParams["tcp_keepalives_idle"] = "5"
 	c.RuntimeParams["tcp_keepalives_interval"] = "2"

@@ -118,5 +118,8 @@ func (l *Log) fold(s *policy.State, rows []Row) (*policy.State, error) {
 			return nil, fmt.Errorf("%w at position %d: %w (`verdict fsck` tells more)", ErrCorrupt, row.Position, err)
 		}
 	}
+	if s.Position > 0 && s.Region != l.cfg.Policy.Region {
+		return nil, fmt.Errorf("the log was begun for region %q, and this control is set to %q", s.Region, l.cfg.Policy.Region)
+	}
 	return s, nil
 }

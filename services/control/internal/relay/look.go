@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	eventv1 "github.com/verdict-io/verdict/proto/gen/verdict/event/v1"
+	"github.com/verdict-io/verdict/services/control/internal/eventlog"
 	"github.com/verdict-io/verdict/services/internal/stream"
 )
 
@@ -20,6 +22,12 @@ import (
 var errMissing = errors.New("the stream has to be made anew")
 
 var errAway = errors.New("NATS does not answer; what is committed is published when it does")
+
+// errMoved: the log has grown during the look; the next one tells.
+var errMoved = errors.New("the log moved while the stream was looked at")
+
+// errUnadjusted: the servers refuse the size or the replicas that the stream should have. It is relayed to all the same.
+var errUnadjusted = errors.New("the stream cannot be adjusted")
 
 func unfit(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", errMissing, fmt.Sprintf(format, args...))
@@ -41,6 +49,9 @@ func (r *Relay) look(ctx context.Context) (uint64, error) {
 		if hidden := r.inspect(ctx); hidden != nil {
 			err = hidden
 		}
+	}
+	if errors.Is(err, eventlog.ErrWentBack) {
+		err = fmt.Errorf("%w: %w. %s", ErrStopped, err, advice)
 	}
 	switch {
 	case err == nil, errors.Is(err, errMissing):
@@ -161,6 +172,10 @@ func (r *Relay) compare(ctx context.Context, head stream.Head, msg *jetstream.Ra
 	case logID != head.LogID:
 		return false, stopped("the stream holds log %s, and the database holds %s: one of the two addresses is wrong, or the log was begun anew. %s", logID, named(head.LogID), advice)
 	case position > head.Position:
+		// The head was read before the message, which may have been committed and published in between.
+		if now, err := r.cfg.Log.Head(ctx); err != nil || now.Position > head.Position {
+			return false, cmp.Or(err, errMoved)
+		}
 		return false, stopped("the log ends at position %d, and the stream has position %d: the log went back. %s", head.Position, position, advice)
 	}
 	own, err := r.cfg.Log.Row(ctx, position)
@@ -199,7 +214,7 @@ func (r *Relay) adjust(ctx context.Context) error {
 	}
 	config.Replicas, config.MaxBytes = r.cfg.Replicas, r.cfg.MaxBytes
 	if _, err := r.js.UpdateStream(ctx, config); err != nil {
-		return fmt.Errorf("giving the stream %d replicas and %d bytes: %w", config.Replicas, config.MaxBytes, err)
+		return fmt.Errorf("%w to %d replicas and %d bytes: %w", errUnadjusted, config.Replicas, config.MaxBytes, err)
 	}
 	return nil
 }
@@ -252,16 +267,21 @@ func (r *Relay) create(ctx context.Context) (uint64, error) {
 	}
 	r.metrics.rebuilds.Inc()
 	r.cfg.Logger.WarnContext(ctx, "making the stream anew", slog.Uint64("first", first), slog.Uint64("head", head.Position))
-	for attempt := range 10 {
-		if err := r.tryCreate(ctx, head.LogID, first); err == nil {
+	for range 10 {
+		err := r.tryCreate(ctx, head.LogID, first)
+		if err == nil {
 			return first - 1, nil
-		} else if attempt == 9 || ctx.Err() != nil {
+		}
+		if !errors.Is(err, errHaunted) { // it may exist all the same, and be another's by now: look again
 			return 0, fmt.Errorf("making the stream anew: %w", err)
 		}
 		pause(ctx, 50*time.Millisecond)
 	}
-	return 0, context.Cause(ctx)
+	return 0, fmt.Errorf("making the stream anew: %w", errHaunted)
 }
+
+// errHaunted: the server brought back messages of a stream that was deleted.
+var errHaunted = errors.New("the server brought back old messages")
 
 func (r *Relay) tryCreate(ctx context.Context, logID string, first uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*timeout)
@@ -278,7 +298,7 @@ func (r *Relay) tryCreate(ctx context.Context, logID string, first uint64) error
 		return err
 	}
 	if info.State.Msgs != 0 || info.State.LastSeq != first-1 {
-		return fmt.Errorf("the server brought back %d old messages up to %d", info.State.Msgs, info.State.LastSeq)
+		return fmt.Errorf("%w, %d up to %d", errHaunted, info.State.Msgs, info.State.LastSeq)
 	}
 	return nil
 }

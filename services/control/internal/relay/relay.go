@@ -64,6 +64,7 @@ type Relay struct {
 	position atomic.Uint64
 	lease    *eventlog.Lease // owned by Run
 	missing  int             // looks in a row at which the stream's last message was not to be had; owned by Run
+	lagging  int             // looks in a row at which the stream was behind without this replica having the lease; owned by Run
 
 	mu     sync.Mutex
 	status error // guarded by mu; nil while all is well
@@ -101,22 +102,28 @@ func (r *Relay) Status() error {
 
 // Run relays until ctx ends, whose error it returns. Every replica looks at the stream; the one with the lease writes.
 func (r *Relay) Run(ctx context.Context) error {
-	defer func() {
-		if r.lease != nil {
-			r.lease.Release(ctx)
-		}
-	}()
+	defer r.release(ctx)
 	for ctx.Err() == nil {
 		err := r.round(ctx)
 		if ctx.Err() != nil {
 			break
 		}
 		r.report(ctx, err)
-		if err != nil {
+		if err != nil && !errors.Is(err, errUnadjusted) {
+			r.release(ctx) // another replica may fare better
 			pause(ctx, r.cfg.Poll)
 		}
 	}
 	return context.Cause(ctx)
+}
+
+// release gives the lease away, if this replica has it.
+func (r *Relay) release(ctx context.Context) {
+	r.metrics.leads.Set(0)
+	if r.lease != nil {
+		r.lease.Release(ctx)
+		r.lease = nil
+	}
 }
 
 func pause(ctx context.Context, d time.Duration) {
@@ -157,21 +164,34 @@ func (r *Relay) round(ctx context.Context) error {
 		return err
 	}
 	r.position.Store(last)
-	if r.cfg.Log.Known().Position == 0 {
-		pause(ctx, r.cfg.Poll) // the log is not begun
-		return nil
+	if err := r.cfg.Log.Begin(ctx); err != nil { // nothing has been written since the first look that allows it
+		return err
 	}
 	if leads, lerr := r.leads(ctx); lerr != nil || !leads {
 		r.metrics.leads.Set(0)
 		pause(ctx, r.cfg.Poll)
-		return lerr
+		return errors.Join(lerr, r.lags(last))
 	}
+	r.lagging = 0
 	r.metrics.leads.Set(1)
 	if last, err = r.prepare(ctx, last, err); err != nil {
 		return err
 	}
 	unadjusted := r.adjust(ctx) // which is no reason not to go on
 	return errors.Join(r.relay(ctx, last), unadjusted)
+}
+
+// lags is an error once the stream has been behind the log for some looks though another replica has the lease.
+func (r *Relay) lags(last uint64) error {
+	known := r.cfg.Log.Known().Position
+	if last >= known {
+		r.lagging = 0
+		return nil
+	}
+	if r.lagging++; r.lagging < 5 {
+		return nil
+	}
+	return fmt.Errorf("the stream ends at position %d and the log at %d, and the replica that has the lease does not publish", last, known)
 }
 
 // prepare makes a stream that is missing. found is what look found before this replica had the
@@ -201,7 +221,7 @@ func (r *Relay) relay(ctx context.Context, last uint64) error {
 		if err := r.hint(); err != nil {
 			return err
 		}
-		if _, err := r.cfg.Log.Wait(poll, last); err != nil {
+		if _, err := r.cfg.Log.Wait(poll, last); err != nil || poll.Err() != nil {
 			return nil
 		}
 	}
@@ -215,8 +235,7 @@ func (r *Relay) leads(ctx context.Context) (bool, error) {
 		if r.lease.Held(ctx) == nil {
 			return true, nil
 		}
-		r.lease.Release(ctx)
-		r.lease = nil
+		r.release(ctx)
 	}
 	lease, err := r.cfg.Log.TryLease(ctx)
 	r.lease = lease

@@ -37,6 +37,14 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
+	b := newEmptyBench(t)
+	b.log = b.openLog(t)
+	return b
+}
+
+// newEmptyBench leaves the log to the test.
+func newEmptyBench(t *testing.T) *bench {
+	t.Helper()
 	b := &bench{nats: testenv.NewNATS(t)}
 	b.Database = testenv.NewDatabase(t, func(ctx context.Context, owner string) error {
 		_, err := eventlog.Migrate(ctx, owner, "")
@@ -48,23 +56,29 @@ func newBench(t *testing.T) *bench {
 	if b.js, err = jetstream.New(b.conn); err != nil {
 		t.Fatal(err)
 	}
-	b.log = b.openLog(t)
 	return b
 }
 
+// openLog is one more replica's log, begun.
 func (b *bench) openLog(t *testing.T) *eventlog.Log {
+	t.Helper()
+	l := b.openRegion(t, "us-east-1")
+	if err := l.Begin(t.Context()); err != nil && !errors.Is(err, eventlog.ErrRefused) {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func (b *bench) openRegion(t *testing.T, region string) *eventlog.Log {
 	t.Helper()
 	l, err := eventlog.Open(t.Context(), eventlog.Config{
 		PostgresURL: b.URL, Signer: b.signer, Keys: b.keys, Logger: testenv.Logger(t),
-		Policy: policy.Config{Region: "us-east-1", Limits: policy.DefaultLimits()},
+		Policy: policy.Config{Region: region, Limits: policy.DefaultLimits()},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(l.Close)
-	if err := l.Begin(t.Context()); err != nil && !errors.Is(err, eventlog.ErrRefused) {
-		t.Fatal(err)
-	}
 	return l
 }
 
