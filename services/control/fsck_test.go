@@ -117,14 +117,7 @@ func TestFsckStream(t *testing.T) {
 	if report, err := b.fsck(t); err != nil || report.StreamLast != 0 {
 		t.Errorf("without a stream: %+v, %v", report, err)
 	}
-	testenv.Eventually(t, "an empty stream", func() error {
-		_ = js.DeleteStream(t.Context(), stream.PolicyStream)
-		s, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: stream.PolicyStream, Subjects: []string{"verdict.policy.>"}})
-		if err == nil && s.CachedInfo().State.Msgs > 0 {
-			err = errors.New("the old messages are back")
-		}
-		return err
-	})
+	b.emptied(t, js)
 	data[6] = data[5]
 	for _, d := range data {
 		_, err := js.Publish(t.Context(), "verdict.policy.x", d)
@@ -133,4 +126,24 @@ func TestFsckStream(t *testing.T) {
 	if _, err := b.fsck(t); !errors.Is(err, ErrBad) || !strings.Contains(err.Error(), "position 7: message 7 of the stream is not the event of the log") {
 		t.Errorf("fsck: %v", err)
 	}
+}
+
+// emptied has the stream hold nothing, after numbers that the log does not have; and then begin at 1 again.
+func (b *bench) emptied(t *testing.T, js jetstream.JetStream) {
+	t.Helper()
+	recreate := func(first uint64) {
+		testenv.Eventually(t, "an empty stream", func() error {
+			_ = js.DeleteStream(t.Context(), stream.PolicyStream)
+			s, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: stream.PolicyStream, Subjects: []string{"verdict.policy.>"}, FirstSeq: first})
+			if err == nil && s.CachedInfo().State.Msgs > 0 {
+				err = errors.New("the old messages are back")
+			}
+			return err
+		})
+	}
+	recreate(21)
+	if _, err := b.fsck(t); !errors.Is(err, ErrBad) || !strings.Contains(err.Error(), "position 12: the stream has had positions up to 20") {
+		t.Errorf("with an emptied stream: %v", err)
+	}
+	recreate(1)
 }

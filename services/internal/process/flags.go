@@ -114,24 +114,6 @@ func (f *Flags) Secret(dst *string, name, env, def, usage string) {
 	}
 }
 
-// Strings is a list of texts between commas; spaces around them are dropped, and empty ones.
-func (f *Flags) Strings(dst *[]string, name, env, def, usage string) {
-	split := func(text string) []string {
-		var list []string
-		for one := range strings.SplitSeq(text, ",") {
-			if one = strings.TrimSpace(one); one != "" {
-				list = append(list, one)
-			}
-		}
-		return list
-	}
-	*dst = split(def)
-	f.add(&setting{name: name, env: env, value: "LIST", usage: usage, def: def, parse: func(text string) error {
-		*dst = split(text)
-		return nil
-	}})
-}
-
 // Choice is one of the texts in of.
 func (f *Flags) Choice(dst *string, name, env, def, usage string, of ...string) {
 	*dst = def

@@ -15,7 +15,6 @@ type settings struct {
 	Common Common
 	URL    string
 	Secret string
-	List   []string
 	Mode   string
 	Every  time.Duration
 	Count  int
@@ -28,7 +27,6 @@ func newSettings() (*settings, *Flags) {
 	s.Common.Register(fs, "127.0.0.1:7401")
 	fs.String(&s.URL, "postgres-url", "VERDICT_POSTGRES_URL", "postgres://u:hunter2@127.0.0.1:7432/db", "`URL` of the data base")
 	fs.Secret(&s.Secret, "token", "", "s3cr3t", "token")
-	fs.Strings(&s.List, "names", "", "a, b", "some names")
 	fs.Choice(&s.Mode, "mode", "", "async", "how", "async", "sync")
 	fs.Duration(&s.Every, "every", "", 5*time.Second, "how often")
 	fs.Int(&s.Count, "count", "", 3, "how many")
@@ -48,7 +46,7 @@ func TestDefaults(t *testing.T) {
 			Addr: "127.0.0.1:7401", LogLevel: "info", LogFormat: "text", ShutdownTimeout: DefaultShutdownTimeout,
 			LoopbackAccount: "000000000000",
 		},
-		URL: "postgres://u:hunter2@127.0.0.1:7432/db", Secret: "s3cr3t", List: []string{"a", "b"}, Mode: "async",
+		URL: "postgres://u:hunter2@127.0.0.1:7432/db", Secret: "s3cr3t", Mode: "async",
 		Every: 5 * time.Second, Count: 3, Size: 4 << 20,
 	}
 	if diff := cmp.Diff(want, s); diff != "" {
@@ -71,7 +69,7 @@ func TestFlagWinsOverEnvironmentWinsOverDefault(t *testing.T) {
 	if s.URL != "from-flag" || s.Count != 8 || s.On || s.Size != 512<<10 {
 		t.Errorf("flags did not win: %+v", s)
 	}
-	if s.Secret != "t" || !cmp.Equal(s.List, []string{"x", "y"}) || s.Mode != "sync" || s.Every != time.Minute {
+	if s.Secret != "t" || s.Mode != "sync" || s.Every != time.Minute {
 		t.Errorf("environment did not win: %+v", s)
 	}
 	if s.Common.Addr != "127.0.0.1:7401" {

@@ -24,13 +24,15 @@ type App struct {
 	log    *eventlog.Log
 	region string
 	logger *slog.Logger
+	// examineWith is policy.Examine; a test has it panic.
+	examineWith func(*policy.Account, policy.Ref, string) (policy.Examination, bool)
 
 	examined *prometheus.CounterVec
 }
 
 // New is an App over a log.
 func New(log *eventlog.Log, region string, logger *slog.Logger, reg prometheus.Registerer) *App {
-	a := &App{log: log, region: region, logger: logger, examined: prometheus.NewCounterVec(prometheus.CounterOpts{
+	a := &App{log: log, region: region, logger: logger, examineWith: policy.Examine, examined: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "verdict", Subsystem: "worker", Name: "examined_total",
 		Help: "Policies that this replica examined, by result: activated, failed, or stale when something had changed meanwhile.",
 	}, []string{"result"})}

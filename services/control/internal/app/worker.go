@@ -72,7 +72,7 @@ func (a *App) examine(ctx context.Context, account *policy.Account, ref policy.R
 			e, ok = policy.Unexaminable(account, ref, a.region)
 		}
 	}()
-	return policy.Examine(account, ref, a.region)
+	return a.examineWith(account, ref, a.region)
 }
 
 // finish records verdicts. One that is stale is dropped: the state that made it so is on its way, and is examined then.

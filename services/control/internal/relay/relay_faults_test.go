@@ -132,6 +132,12 @@ func TestPostgresRestored(t *testing.T) {
 		}
 		return fmt.Errorf("append: %w", err)
 	})
+	testenv.Eventually(t, "its relay stops", func() error {
+		if !errors.Is(r.Status(), ErrStopped) || b.log.Refusal() == nil {
+			return fmt.Errorf("status: %w", r.Status())
+		}
+		return nil
+	})
 	restarted := b.openLog(t)
 	again := b.relayOf(t, restarted, 0)
 	if err := again.Look(t.Context()); !errors.Is(err, ErrStopped) {
