@@ -57,7 +57,7 @@ func TestDefaults(t *testing.T) {
 func TestFlagWinsOverEnvironmentWinsOverDefault(t *testing.T) {
 	t.Parallel()
 	environ := []string{
-		"VERDICT_POSTGRES_URL=from-env", "VERDICT_CONTROL_TOKEN=t", "VERDICT_CONTROL_NAMES= x ,,y", "VERDICT_CONTROL_MODE=sync",
+		"VERDICT_POSTGRES_URL=from-env", "VERDICT_CONTROL_TOKEN=t", "VERDICT_CONTROL_MODE=sync",
 		"VERDICT_CONTROL_EVERY=1m", "VERDICT_CONTROL_COUNT=-7", "VERDICT_CONTROL_ON=true", "VERDICT_CONTROL_MAX_BYTES=1GiB",
 		"VERDICT_CONTROL_ADDR=", // empty: not set
 		"VERDICT_DECISION_WHATEVER=1", "PATH=/bin", "MALFORMED",
