@@ -128,6 +128,3 @@ func (a *App) Account(ctx context.Context, id string) (*policy.Account, uint64, 
 	}
 	return s.Account(id), s.Position, nil
 }
-
-// Log is the log itself, for those who follow it.
-func (a *App) Log() *eventlog.Log { return a.log }
