@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"runtime/debug"
 	"time"
@@ -75,7 +76,8 @@ func (a *App) examine(ctx context.Context, account *policy.Account, ref policy.R
 	return a.examineWith(account, ref, a.region)
 }
 
-// finish records verdicts. One that is stale is dropped: the state that made it so is on its way, and is examined then.
+// finish records verdicts. One that is stale is dropped: the state that made it so is on its way, and is examined then. One that
+// could not be recorded is an error, so that the same state is looked at again.
 func (a *App) finish(ctx context.Context, batch []eventlog.Request) error {
 	if len(batch) == 0 {
 		return nil
@@ -84,18 +86,19 @@ func (a *App) finish(ctx context.Context, batch []eventlog.Request) error {
 	if err != nil {
 		return err
 	}
+	var again []error
 	for i, r := range results {
 		finished := batch[i].Command.(policy.FinishPolicy)
 		switch {
 		case errors.Is(r.Err, policy.ErrStale), errors.Is(r.Err, policy.ErrNotFound):
 			a.examined.WithLabelValues("stale").Inc()
 		case r.Err != nil:
-			a.logger.ErrorContext(ctx, "a policy could not be finished", slog.String("policy", finished.ID), slog.Any("error", r.Err))
+			again = append(again, fmt.Errorf("policy %s: %w", finished.ID, r.Err))
 		case len(finished.Examination.Reasons) > 0:
 			a.examined.WithLabelValues("failed").Inc()
 		default:
 			a.examined.WithLabelValues("activated").Inc()
 		}
 	}
-	return nil
+	return errors.Join(again...)
 }
