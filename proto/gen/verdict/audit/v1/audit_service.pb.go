@@ -29,7 +29,7 @@ type CompletenessStatus int32
 const (
 	// Never sent.
 	CompletenessStatus_COMPLETENESS_STATUS_UNSPECIFIED CompletenessStatus = 0
-	// Closed, and every record is there.
+	// Ended, by a closing record or named by the boot after it, and every record is there.
 	CompletenessStatus_COMPLETENESS_STATUS_COMPLETE CompletenessStatus = 1
 	// Not closed: alive, or ended without a word.
 	CompletenessStatus_COMPLETENESS_STATUS_OPEN CompletenessStatus = 2

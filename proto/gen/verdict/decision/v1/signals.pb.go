@@ -145,8 +145,16 @@ type Ingested struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The node.
 	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	// Its boots that have no closing record yet, and those closed since the last time.
-	Boots         []*BootProgress `protobuf:"bytes,2,rep,name=boots,proto3" json:"boots,omitempty"`
+	// Its boots that have no closing record yet, and those finished boots of which batches came since the last time.
+	Boots []*BootProgress `protobuf:"bytes,2,rep,name=boots,proto3" json:"boots,omitempty"`
+	// The partition's stream as it is now; another id than before means that the stream was made anew, and that whatever is
+	// not confirmed is to be sent again.
+	StreamId string `protobuf:"bytes,3,opt,name=stream_id,json=streamId,proto3" json:"stream_id,omitempty"`
+	// The ingester is done with the stream up to this sequence. A batch that was stored at or below it and is not confirmed
+	// was not taken (the stream lost it, or one before it): it is to be sent again, from the first that is not confirmed.
+	LastSequence uint64 `protobuf:"varint,4,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
+	// The partition that this is about.
+	Partition     uint32 `protobuf:"varint,5,opt,name=partition,proto3" json:"partition,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -193,6 +201,27 @@ func (x *Ingested) GetBoots() []*BootProgress {
 		return x.Boots
 	}
 	return nil
+}
+
+func (x *Ingested) GetStreamId() string {
+	if x != nil {
+		return x.StreamId
+	}
+	return ""
+}
+
+func (x *Ingested) GetLastSequence() uint64 {
+	if x != nil {
+		return x.LastSequence
+	}
+	return 0
+}
+
+func (x *Ingested) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
 }
 
 // BootProgress is how far one boot has got.
@@ -303,10 +332,13 @@ const file_verdict_decision_v1_signals_proto_rawDesc = "" +
 	"\fstaleness_us\x18\a \x01(\x04H\x00R\vstalenessUs\x88\x01\x01\x12\x14\n" +
 	"\x05build\x18\b \x01(\tR\x05build\x12\x18\n" +
 	"\astopped\x18\t \x01(\tR\astoppedB\x0f\n" +
-	"\r_staleness_us\"W\n" +
+	"\r_staleness_us\"\xb7\x01\n" +
 	"\bIngested\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x127\n" +
-	"\x05boots\x18\x02 \x03(\v2!.verdict.decision.v1.BootProgressR\x05boots\"4\n" +
+	"\x05boots\x18\x02 \x03(\v2!.verdict.decision.v1.BootProgressR\x05boots\x12\x1b\n" +
+	"\tstream_id\x18\x03 \x01(\tR\bstreamId\x12#\n" +
+	"\rlast_sequence\x18\x04 \x01(\x04R\flastSequence\x12\x1c\n" +
+	"\tpartition\x18\x05 \x01(\rR\tpartition\"4\n" +
 	"\fBootProgress\x12\x12\n" +
 	"\x04boot\x18\x01 \x01(\fR\x04boot\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\"\x06\n" +
