@@ -24,10 +24,17 @@ LINT_CONFIG := --config $(abspath .golangci.yml)
 LINT := $(GOLANGCI) run $(LINT_CONFIG) --allow-serial-runners
 # A string that grows by a few words in a loop is not better with a strings.Builder.
 FIX_FLAGS := -stringsbuilder=false
+# ClickHouse reads its users once, when it starts: those of the accounts that tests act for, on the databases that tests take
+# (services/internal/testenv/clickhouse.go). A ClickHouse that is named by the environment has its own secret.
+TEST_USERS = dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	CGO_ENABLED=0 $(GO) build -o "$$dir/verdict" ./services/cmd/verdict; \
+	"$$dir/verdict" keygen --signing-key "$$dir/key.pem" --trusted-keys "$$dir/keys.json" --clickhouse-secret "$$dir/secret" > /dev/null; \
+	"$$dir/verdict" clickhouse-users --accounts 000000000000,111111111111,222222222222 --clickhouse-secret "$$dir/secret" \
+		--databases "$$(printf 'verdict_test_%02d,' $$(seq 0 15) | sed 's/,$$//')" > "$$dir/users.xml"; \
+	if [ -z "$${VERDICT_CLICKHOUSE_URL:-}" ]; then export VERDICT_CLICKHOUSE_SECRET="$$dir/secret"; fi
 # A Postgres that is quick and forgets, and one that waits for the disk, as devservers has it when it is to keep the data.
-DEVSERVERS := $(BIN)/devservers --ports free --only postgres --
-DEVSERVERS_FSYNC = data=$$(mktemp -d); trap 'rm -rf "$$data"' EXIT; \
-	$(BIN)/devservers --data "$$data" --ports free --only postgres --
+DEVSERVERS = $(TEST_USERS); $(BIN)/devservers --ports free --clickhouse-users "$$dir/users.xml" --
+DEVSERVERS_FSYNC = $(TEST_USERS); $(BIN)/devservers --data "$$dir/data" --ports free --clickhouse-users "$$dir/users.xml" --
 
 # $(call each-module,MODULES,COMMAND): COMMAND in the folder of each module, as if it were alone in the world.
 each-module = @for module in $(1); do echo "$$module: $(2)"; (cd "$$module" && GOWORK=off $(2)); done
@@ -65,11 +72,34 @@ dev-build: ## Build the programs into .bin
 clean: ## Remove what was built; .data and the caches stay
 	rm -rf $(BIN)
 
+##@ See it work
+
+# Where everything is kept that a run of Verdict on this machine leaves behind.
+DATA ?= .data
+PORTS ?= fixed
+DEV_DATA := $(addprefix $(DATA)/,nats nats.log decision decision.log decision.addr control.log control.addr audit.log audit.addr \
+	signing-key.pem trusted-keys.json clickhouse-secret users.xml)
+
+.PHONY: dev
+dev: $(BIN)/devservers fetch dev-build ## Run everything, with the refund example, until Ctrl-C
+	@mkdir -p '$(DATA)'; \
+	export VERDICT_SIGNING_KEY='$(DATA)/signing-key.pem' VERDICT_TRUSTED_KEYS='$(DATA)/trusted-keys.json' \
+		VERDICT_CLICKHOUSE_SECRET='$(DATA)/clickhouse-secret'; \
+	[ -e '$(DATA)/clickhouse-secret' ] || $(BIN)/verdict keygen > /dev/null; \
+	$(BIN)/verdict clickhouse-users > '$(DATA)/users.xml'; \
+	exec $(BIN)/devservers --data '$(DATA)/servers' --ports $(PORTS) --clickhouse-users '$(DATA)/users.xml' -- \
+		$(BIN)/verdict dev --data '$(DATA)'
+
+.PHONY: reset
+reset: $(BIN)/devservers ## Remove all that make dev has stored
+	@$(BIN)/devservers reset --data '$(DATA)/servers'
+	@rm -rf $(DEV_DATA) && { [ ! -d '$(DATA)' ] || rmdir '$(DATA)'; }
+
 ##@ Tests
 
 .PHONY: test
-test: $(BIN)/devservers ## Run the tests, with a Postgres of their own
-	$(DEVSERVERS) $(GO) test -race $(ARGS) $(or $(TEST),$(PACKAGES))
+test: $(BIN)/devservers ## Run the tests, with a Postgres and a ClickHouse of their own
+	@$(DEVSERVERS) $(GO) test -race $(ARGS) $(or $(TEST),$(PACKAGES))
 	$(if $(TEST),,cd tools && GOWORK=off $(GO) test $(ARGS) ./...)
 
 # The tests of the files *_faults_test.go, which have the build tag faults. They are found by name, so that those of
@@ -97,7 +127,7 @@ fuzz: ## Fuzz every target for FUZZTIME
 
 .PHONY: bench
 bench: $(BIN)/devservers ## Run the benchmarks
-	$(DEVSERVERS_FSYNC) $(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem $(ARGS) $(or $(TEST),./services/...)
+	@$(DEVSERVERS_FSYNC) $(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem $(ARGS) $(or $(TEST),./services/...)
 
 ##@ Code
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	cedar "github.com/cedar-policy/cedar-go"
+	stable "github.com/cedar-policy/cedar-go/ast"
 	"github.com/cedar-policy/cedar-go/types"
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
 	"github.com/cedar-policy/cedar-go/x/exp/schema/resolved"
@@ -39,6 +40,14 @@ func parsePolicies(source string) ([]*cedarPolicy, error) {
 		policies[i] = (*cedarPolicy)(p.AST())
 	}
 	return policies, nil
+}
+
+// Compile makes what cedar-go evaluates; nil for the zero Statement.
+func (s Statement) Compile() *cedar.Policy {
+	if s.parsed == nil {
+		return nil
+	}
+	return cedar.NewPolicyFromAST((*stable.Policy)(s.parsed))
 }
 
 func effectOf(p *cedarPolicy) Effect {

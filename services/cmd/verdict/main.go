@@ -3,10 +3,10 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"strings"
 
+	"github.com/verdict-io/verdict/services/cmd/verdict/internal/dev"
 	"github.com/verdict-io/verdict/services/internal/process"
 )
 
@@ -17,9 +17,12 @@ type verb struct {
 }
 
 var verbs = []verb{
-	{"migrate", "brings the database up to this version", migrate},
-	{"keygen", "makes the key that control signs with", keygen},
+	{"dev", "runs all services on this machine, with an example", runDev},
+	{"query", "asks audit with SQL", runQuery},
+	{"migrate", "brings the databases up to this version", migrate},
+	{"keygen", "makes the key that control signs with, and the secret of ClickHouse's users", keygen},
 	{"fsck", "checks the log, and the stream against it", fsck},
+	{"clickhouse-users", "prints the users.xml of a ClickHouse that keeps decisions", clickhouseUsers},
 }
 
 func main() {
@@ -30,28 +33,13 @@ func dispatch(ctx context.Context, args, environ []string) error {
 	if len(args) == 0 || args[0] == "--help" || args[0] == "-h" || args[0] == "help" {
 		return &process.HelpRequest{Text: usage()}
 	}
+	if args[0] == dev.HoldVerb {
+		return hold(args[1:])
+	}
 	for _, v := range verbs {
 		if v.name == args[0] {
 			return v.run(ctx, args[1:], environ)
 		}
 	}
 	return process.Usagef("verdict has no verb %q; it has %s", args[0], strings.Join(names(), ", "))
-}
-
-func names() []string {
-	var out []string
-	for _, v := range verbs {
-		out = append(out, v.name)
-	}
-	return out
-}
-
-func usage() string {
-	var b strings.Builder
-	b.WriteString("verdict: the tool of those who operate Verdict\n\nUsage: verdict VERB [flags]\n\n")
-	for _, v := range verbs {
-		fmt.Fprintf(&b, "  %-8s  %s\n", v.name, v.summary)
-	}
-	b.WriteString("\n`verdict VERB --help` lists the settings of a verb.\n")
-	return b.String()
 }

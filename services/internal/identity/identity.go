@@ -109,19 +109,6 @@ func loopbackHost(host string) bool {
 	return err == nil && ip.Unmap().IsLoopback()
 }
 
-// Middleware puts the Caller of each request into its context. A request without one goes to refuse, with an error
-// that wraps ErrUnauthenticated, and never to next.
-func (a *Authenticator) Middleware(next http.Handler, refuse func(http.ResponseWriter, *http.Request, error)) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		caller, err := a.Authenticate(r)
-		if err != nil {
-			refuse(w, r, err)
-			return
-		}
-		next.ServeHTTP(w, r.WithContext(NewContext(r.Context(), caller)))
-	})
-}
-
 type contextKey struct{}
 
 // NewContext carries the caller. Who calls a service in process, without HTTP, says with it on whose behalf.

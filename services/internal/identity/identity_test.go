@@ -94,43 +94,6 @@ func TestZeroAuthenticatorRefuses(t *testing.T) {
 	}
 }
 
-func TestMiddleware(t *testing.T) {
-	t.Parallel()
-	auth, err := identity.NewLoopback("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	handler := auth.Middleware(
-		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			caller, ok := identity.FromContext(r.Context())
-			if !ok {
-				t.Error("no caller behind the middleware")
-			}
-			_, _ = w.Write([]byte(caller.Account + " " + caller.SourceAddress))
-		}),
-		func(w http.ResponseWriter, _ *http.Request, err error) {
-			http.Error(w, err.Error(), http.StatusUnauthorized)
-		},
-	)
-	server := httptest.NewServer(handler)
-	defer server.Close()
-	for host, want := range map[string]int{"": http.StatusOK, "evil.example": http.StatusUnauthorized} {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Host = host
-		resp, err := server.Client().Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = resp.Body.Close()
-		if resp.StatusCode != want {
-			t.Errorf("host %q: status %d, want %d", host, resp.StatusCode, want)
-		}
-	}
-}
-
 func TestFromContext(t *testing.T) {
 	t.Parallel()
 	if caller, ok := identity.FromContext(context.Background()); ok || caller.HasRole("node") {

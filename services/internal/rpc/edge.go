@@ -105,9 +105,6 @@ const bodySlack = 64 << 10
 
 // Handler is what a service hands to its server: next for requests of known callers, refusals for the others.
 func (e *Edge) Handler(next http.Handler) http.Handler {
-	known := e.cfg.Callers.Middleware(noteCaller(next), func(w http.ResponseWriter, r *http.Request, err error) {
-		e.refuse(w, r, &Error{Code: connect.CodeUnauthenticated, Message: err.Error()})
-	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := &call{start: time.Now(), requestID: requestID(r.Header)}
 		w.Header()[headerRequestID] = []string{c.requestID}
@@ -117,7 +114,7 @@ func (e *Edge) Handler(next http.Handler) http.Handler {
 		if r.Body != nil && r.Body != http.NoBody {
 			r.Body = http.MaxBytesReader(w, r.Body, int64(e.cfg.MaxBytes)+bodySlack)
 		}
-		r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
+		r, unknown := e.recognise(r, c)
 		defer e.finish(r, answer, c)
 		if err := e.origin.Check(r); err != nil {
 			e.refuse(answer, r, &Error{
@@ -126,18 +123,21 @@ func (e *Edge) Handler(next http.Handler) http.Handler {
 			})
 			return
 		}
-		known.ServeHTTP(answer, r)
+		if unknown != nil {
+			e.refuse(answer, r, &Error{Code: connect.CodeUnauthenticated, Message: unknown.Error()})
+			return
+		}
+		next.ServeHTTP(answer, r)
 	})
 }
 
-// noteCaller keeps the caller for the log, which is written where the context that holds it is out of reach.
-func noteCaller(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if c := callFrom(r.Context()); c != nil {
-			c.caller, _ = identity.FromContext(r.Context())
-		}
-		next.ServeHTTP(w, r)
-	})
+// recognise is r with what is known of it in its context: the call, and the caller unless that is unknown, with the reason.
+func (e *Edge) recognise(r *http.Request, c *call) (_ *http.Request, unknown error) {
+	ctx := context.WithValue(r.Context(), callKey{}, c)
+	if c.caller, unknown = e.cfg.Callers.Authenticate(r); unknown == nil {
+		ctx = identity.NewContext(ctx, c.caller)
+	}
+	return r.WithContext(ctx), unknown
 }
 
 // refuse answers with an error in the protocol of the request, or as Connect's JSON when it has none.

@@ -1,0 +1,203 @@
+// Package dev runs all of Verdict on one machine, with the refund example in it, for whoever wants to see it work: NATS in this
+// process, the services as processes of their own, on a Postgres and a ClickHouse that are there already.
+//
+// It guarantees that what it started ends with it, however it ends, and that a second run finds the data of the first.
+package dev
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// Config is what a run is told.
+type Config struct {
+	Dir          string // of everything that stays
+	ControlAddr  string
+	DecisionAddr string
+	AuditAddr    string
+	NATSAddr     string // of the NATS that is started here, unless NATSURL names one
+	NATSURL      string
+	Environ      []string // for the services; it names Postgres and ClickHouse
+	Out          io.Writer
+}
+
+// startTimeout bounds everything up to the moment that it serves.
+const startTimeout = 90 * time.Second
+
+// run is a run under way.
+type run struct {
+	Config
+
+	nats     *server.Server // nil when there is another
+	control  *child
+	decision *child
+	audit    *child
+}
+
+// Run starts everything, shows the example, and serves until ctx ends.
+func Run(ctx context.Context, cfg Config) error {
+	r := &run{Config: cfg}
+	defer r.stop()
+	starting, cancel := context.WithTimeoutCause(ctx, startTimeout, errSlow)
+	defer cancel()
+	urls, err := r.start(starting)
+	if err != nil {
+		return unlessEnded(ctx, err)
+	}
+	if err := r.show(starting, urls); err != nil {
+		return unlessEnded(ctx, err)
+	}
+	return r.serve(ctx)
+}
+
+var errSlow = fmt.Errorf("it took more than %v to start", startTimeout)
+
+// unlessEnded is nil when it was the user who ended the start.
+func unlessEnded(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// urls are where the services answer.
+type urls struct{ control, decision, audit string }
+
+func (r *run) start(ctx context.Context) (urls, error) {
+	var u urls
+	err := os.MkdirAll(r.Dir, 0o700)
+	if err == nil {
+		err = r.startNATS()
+	}
+	if err == nil {
+		err = r.migrate(ctx)
+	}
+	if err != nil {
+		return u, err
+	}
+	if r.control, u.control, err = r.service(ctx, "control", r.ControlAddr, "VERDICT_POSTGRES_URL="+controlsURL(lookup(r.Environ, "VERDICT_POSTGRES_URL"))); err != nil {
+		return u, err
+	}
+	if r.audit, u.audit, err = r.service(ctx, "audit", r.AuditAddr, "VERDICT_CLICKHOUSE_URL="+auditsURL(lookup(r.Environ, "VERDICT_CLICKHOUSE_URL"))); err != nil {
+		return u, err
+	}
+	r.decision, u.decision, err = r.service(ctx, "decision", r.DecisionAddr, "VERDICT_CONTROL_URL="+u.control, "VERDICT_NODE=dev",
+		"VERDICT_DECISION_DIR="+filepath.Join(r.Dir, "decision"))
+	return u, err
+}
+
+func (r *run) startNATS() error {
+	url := r.NATSURL
+	if url == "" {
+		var err error
+		if r.nats, err = startNATS(r.Dir, r.NATSAddr); err != nil {
+			return err
+		}
+		url = r.nats.ClientURL()
+	}
+	r.Environ = append(r.Environ, "VERDICT_NATS_URL="+url)
+	return nil
+}
+
+// migrate makes the tables with the program's own verb.
+func (r *run) migrate(ctx context.Context) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, self, "migrate")
+	cmd.Env = append(r.Environ, "VERDICT_OWNER_URL="+lookup(r.Environ, "VERDICT_POSTGRES_URL"),
+		"VERDICT_CLICKHOUSE_OWNER_URL="+auditsURL(lookup(r.Environ, "VERDICT_CLICKHOUSE_URL")))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("migrate: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// service starts a service and waits until it is ready.
+func (r *run) service(ctx context.Context, name, addr string, environ ...string) (*child, string, error) {
+	c, err := startChild(r.Dir, name, addr, append(r.Environ[:len(r.Environ):len(r.Environ)], environ...))
+	if err != nil {
+		return nil, "", err
+	}
+	url, err := c.ready(ctx)
+	return c, url, err
+}
+
+// show loads the example, asks twice, and finds both decisions with SQL.
+func (r *run) show(ctx context.Context, u urls) error {
+	e, err := loadExample(ctx, u.control)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(r.Out, "engine %s, attached to gateway %s\npolicy %s: refunds of less than %d\n\n",
+		e.engine.GetPolicyEngineId(), e.gateway.GetGatewayArn(), e.policy.GetPolicyId(), limit)
+	var ids []string
+	for _, amount := range []int{500, 2000} {
+		decided, err := e.ask(ctx, u.decision, amount)
+		if err != nil {
+			return fmt.Errorf("authorize: %w", err)
+		}
+		printDecision(r.Out, amount, decided)
+		ids = append(ids, decided.GetDecisionId())
+	}
+	sql := rowsSQL(ids...)
+	found, err := awaitRows(ctx, u.audit, sql, len(ids))
+	if err != nil {
+		return fmt.Errorf("query: %w", err)
+	}
+	fmt.Fprintf(r.Out, "\n%s\n\n", sql)
+	if err := found.Print(r.Out); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(r.Out, "\ncontrol   %s\ndecision  %s\naudit     %s\n\nserving; Ctrl-C ends it, the data stays in %s\n",
+		u.control, u.decision, u.audit, r.Dir)
+	return err
+}
+
+// serve waits for the end, or for a service to end that should not.
+func (r *run) serve(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-r.control.ended:
+		return unlessEnded(ctx, r.control.failure())
+	case <-r.decision.ended:
+		return unlessEnded(ctx, r.decision.failure())
+	case <-r.audit.ended:
+		return unlessEnded(ctx, r.audit.failure())
+	}
+}
+
+// stop ends what was started: who asks before who answers, and NATS last.
+func (r *run) stop() {
+	for _, c := range []*child{r.decision, r.control, r.audit} {
+		if c != nil {
+			c.stop()
+		}
+	}
+	if r.nats != nil {
+		r.nats.Shutdown()
+		r.nats.WaitForShutdown()
+	}
+}
+
+var errNoVariable = errors.New("is not set; `make dev` sets it, or name a server of your own")
+
+// Check refuses an environment that names no servers.
+func Check(environ []string) error {
+	for _, name := range []string{"VERDICT_POSTGRES_URL", "VERDICT_CLICKHOUSE_URL", "VERDICT_SIGNING_KEY", "VERDICT_TRUSTED_KEYS", "VERDICT_CLICKHOUSE_SECRET"} {
+		if lookup(environ, name) == "" {
+			return fmt.Errorf("%s %w", name, errNoVariable)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,107 @@
+package decision
+
+import (
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/types/known/structpb"
+
+	decisionv1 "github.com/verdict-io/verdict/proto/gen/verdict/decision/v1"
+	"github.com/verdict-io/verdict/services/policy"
+	"github.com/verdict-io/verdict/services/snapshot"
+)
+
+// maxRequestID is the longest request id that is recorded.
+const maxRequestID = 256
+
+// read is a request as the snapshot takes it. What it refuses is no Cedar request.
+func (t *turn) read(m *decisionv1.AuthorizeRequest) (*snapshot.Request, error) {
+	if n := len(m.GetRequestId()); n > maxRequestID {
+		return nil, policy.Invalid("length", "requestId", "requestId may have %d bytes; it has %d", maxRequestID, n)
+	}
+	context, err := readContext(m)
+	if err != nil {
+		return nil, err
+	}
+	p := m.GetPrincipal()
+	return &snapshot.Request{
+		Account:   t.account,
+		Principal: snapshot.Principal{Type: p.GetType(), ID: p.GetId(), Tags: p.GetTags()},
+		Action:    readEntity(m.GetAction()), Resource: readEntity(m.GetResource()),
+		Context: context, PolicyEngineID: m.GetPolicyEngineId(),
+		Now: t.now, Staleness: t.staleness, Proven: t.proven,
+	}, nil
+}
+
+func readEntity(m *decisionv1.Entity) snapshot.Entity {
+	return snapshot.Entity{Type: m.GetType(), ID: m.GetId()}
+}
+
+func readContext(m *decisionv1.AuthorizeRequest) (snapshot.Value, error) {
+	switch {
+	case m.GetContextJson() == "":
+		return readStruct(m.GetContext(), 0)
+	case m.GetContext() != nil:
+		return snapshot.Value{}, policy.Invalid("both", "contextJson", "context and contextJson are two ways to say one thing: send one of them")
+	}
+	value, err := snapshot.ParseJSON([]byte(m.GetContextJson()))
+	if err != nil {
+		var refusal *policy.Error
+		if errors.As(err, &refusal) {
+			return value, refusal
+		}
+		return value, policy.Invalid("json", "contextJson", "contextJson: %s", err)
+	}
+	return value, nil
+}
+
+// maxDepth is how deep the values of a context may be nested.
+const maxDepth = 100
+
+func readStruct(m *structpb.Struct, depth int) (snapshot.Value, error) {
+	if m == nil {
+		return snapshot.Value{}, nil
+	}
+	members := make([]snapshot.Member, 0, len(m.GetFields()))
+	for name, field := range m.GetFields() {
+		value, err := readValue(field, depth+1)
+		if err != nil {
+			return value, err
+		}
+		members = append(members, snapshot.Member{Name: name, Value: value})
+	}
+	return snapshot.Object(members), nil
+}
+
+func readValue(m *structpb.Value, depth int) (snapshot.Value, error) {
+	if depth > maxDepth {
+		return snapshot.Value{}, policy.Invalid("depth", "context", "context is nested deeper than the %d levels that are allowed", maxDepth)
+	}
+	switch kind := m.GetKind().(type) {
+	case *structpb.Value_NullValue:
+		return snapshot.Null(), nil
+	case *structpb.Value_BoolValue:
+		return snapshot.Bool(kind.BoolValue), nil
+	case *structpb.Value_NumberValue:
+		return snapshot.Float(kind.NumberValue), nil
+	case *structpb.Value_StringValue:
+		return snapshot.String(kind.StringValue), nil
+	case *structpb.Value_StructValue:
+		return readStruct(kind.StructValue, depth)
+	case *structpb.Value_ListValue:
+		return readList(kind.ListValue, depth)
+	default: // binary messages may hold a value without a kind
+		return snapshot.Value{}, policy.Invalid("json", "context", "context holds a value that is no JSON value (%s)", fmt.Sprintf("%T", kind))
+	}
+}
+
+func readList(m *structpb.ListValue, depth int) (snapshot.Value, error) {
+	elems := make([]snapshot.Value, len(m.GetValues()))
+	for i, elem := range m.GetValues() {
+		var err error
+		if elems[i], err = readValue(elem, depth+1); err != nil {
+			return snapshot.Value{}, err
+		}
+	}
+	return snapshot.Array(elems), nil
+}

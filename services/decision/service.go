@@ -1,0 +1,237 @@
+package decision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/nats-io/nats.go"
+
+	"github.com/verdict-io/verdict/proto/gen/verdict/decision/v1/decisionv1connect"
+	"github.com/verdict-io/verdict/proto/gen/verdict/event/v1/eventv1connect"
+	"github.com/verdict-io/verdict/services/decision/internal/decisionlog"
+	"github.com/verdict-io/verdict/services/follow"
+	"github.com/verdict-io/verdict/services/internal/identity"
+	"github.com/verdict-io/verdict/services/internal/process"
+	"github.com/verdict-io/verdict/services/internal/rpc"
+	"github.com/verdict-io/verdict/services/internal/stream"
+)
+
+// Config is what a node is told.
+type Config struct {
+	process.Common
+
+	Name        string
+	Dir         string
+	ControlURL  string
+	NATSURL     string
+	TrustedKeys string // file
+	Partitions  int
+	SpoolBytes  int64
+	MaxBody     int64
+}
+
+// Register makes settings of the fields of c.
+func (c *Config) Register(fs *process.Flags) {
+	c.Common.Register(fs, "127.0.0.1:7402")
+	fs.String(&c.Name, "node", "VERDICT_NODE", hostName(), "`NAME` of this node, the same at every start and no other node's: 1 to 64 of [A-Za-z0-9_-]")
+	fs.String(&c.Dir, "dir", "VERDICT_DECISION_DIR", "", "`FOLDER` of this node's own for its state and for decisions that are not in ClickHouse yet")
+	fs.String(&c.ControlURL, "control-url", "VERDICT_CONTROL_URL", "http://127.0.0.1:7401", "`URL` of control, or of a balancer before its replicas")
+	fs.Secret(&c.NATSURL, "nats-url", "VERDICT_NATS_URL", "nats://127.0.0.1:7422", "`URL` of NATS; several behind commas")
+	fs.String(&c.TrustedKeys, "trusted-keys", "VERDICT_TRUSTED_KEYS", "", "JSON `FILE` of the public keys that events may be signed with")
+	fs.Int(&c.Partitions, "partitions", "VERDICT_PARTITIONS", 1, "`N` streams that decisions are spread over, by node; as audit has it")
+	fs.Bytes(&c.SpoolBytes, "spool-bytes", "", 1<<30, "`SIZE` of the decisions that may wait to get into ClickHouse; when it is reached, Authorize is unavailable")
+	fs.Bytes(&c.MaxBody, "max-body", "", 4<<20, "`SIZE` of a request's body")
+	fs.Require("dir", "trusted-keys", "control-url")
+	fs.Check("node", stream.ValidNode)
+	fs.Check("control-url", validURL)
+	fs.Check("partitions", func(text string) error {
+		if n, err := strconv.Atoi(text); err != nil || n < 1 || n > 1000 {
+			return errors.New("it must be 1 to 1000")
+		}
+		return nil
+	})
+}
+
+// hostName is the default of a node's name: that of the machine, as far as it can stand in a subject.
+func hostName() string {
+	name, err := os.Hostname()
+	if err != nil || name == "" {
+		return "node"
+	}
+	out := []byte(name)
+	for i := range out {
+		if stream.ValidNode(string(out[i:i+1])) != nil {
+			out[i] = '-'
+		}
+	}
+	return string(out[:min(len(out), stream.MaxNode)])
+}
+
+func validURL(text string) error {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return errors.New("it must be a URL such as http://127.0.0.1:7401")
+	}
+	return nil
+}
+
+// Main runs a node with settings from the command line and the environment until ctx ends.
+func Main(ctx context.Context, args, environ []string) error {
+	var cfg Config
+	fs := process.NewFlags("decision", "answers whether a caller may call a tool, and records every answer")
+	cfg.Register(fs)
+	if err := fs.Parse(args, environ); err != nil {
+		return err
+	}
+	s, err := New(cfg)
+	if err != nil {
+		return err
+	}
+	return s.Run(ctx)
+}
+
+// Service is a node with all that it needs to run alone.
+type Service struct {
+	proc     *process.Process
+	node     *Node
+	follower *follow.Follower
+	log      *decisionlog.Writer
+	conn     *nats.Conn
+}
+
+// New opens the node's folder: what it held when it stopped it decides with at once, whether or not control and NATS are
+// there.
+func New(cfg Config) (*Service, error) {
+	keys, err := stream.ReadKeyring(cfg.TrustedKeys)
+	if err != nil {
+		return nil, err
+	}
+	proc, err := process.New("decision", cfg.Common)
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{proc: proc}
+	if err := s.open(cfg, keys); err != nil {
+		s.close()
+		return nil, err
+	}
+	s.watch()
+	if err := s.serve(cfg); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Service) open(cfg Config, keys stream.Keyring) error {
+	var err error
+	s.conn, err = nats.Connect(cfg.NATSURL, nats.Name("verdict-decision-"+cfg.Name), nats.RetryOnFailedConnect(true),
+		nats.MaxReconnects(-1), nats.ReconnectWait(250*time.Millisecond), nats.ReconnectJitter(100*time.Millisecond, time.Second),
+		nats.ReconnectBufSize(-1)) // what was not sent is sent again from the spool, in its order
+	if err != nil {
+		return fmt.Errorf("nats url: %w", err)
+	}
+	s.log, err = decisionlog.Open(decisionlog.Config{
+		Dir: filepath.Join(cfg.Dir, "decisions"), Node: cfg.Name, Build: build(), Partitions: cfg.Partitions, SpoolBytes: cfg.SpoolBytes,
+		Conn: s.conn, Logger: s.proc.Logger, Registerer: s.proc.Registry,
+	})
+	if err != nil {
+		return fmt.Errorf("decision log: %w", err)
+	}
+	s.node = NewNode(s.log, s.proc.Registry)
+	s.follower, err = follow.New(follow.Config{
+		Conn: s.conn, Events: eventv1connect.NewEventServiceClient(&http.Client{}, cfg.ControlURL), Keys: keys,
+		Dir: filepath.Join(cfg.Dir, "state"), Publish: s.node.Publish, Logger: s.proc.Logger, Registerer: s.proc.Registry,
+	})
+	if err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	s.node.Follow(s.follower)
+	return nil
+}
+
+// build is the version of the program, as the module system knows it.
+func build() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.Main.Version
+	}
+	return ""
+}
+
+// watch registers what /readyz says, what runs beside the requests, and what is closed in which order.
+func (s *Service) watch() {
+	s.proc.Health.Register("snapshot", true, func(context.Context) error { return s.node.Ready() })
+	s.proc.Health.Register("spool", true, func(context.Context) error {
+		if err := s.log.Status(); errors.Is(err, decisionlog.ErrFull) {
+			return err
+		}
+		return nil
+	})
+	s.proc.Health.Register("follower", false, func(context.Context) error { return s.follower.Status() })
+	s.proc.Health.Register("decision_log", false, func(context.Context) error { return s.log.Status() })
+	s.proc.Health.Register("nats", false, func(context.Context) error {
+		if !s.conn.IsConnected() {
+			return errors.New("NATS does not answer: changes come from control once a second, and decisions wait in the spool")
+		}
+		return nil
+	})
+	s.proc.Go("follower", s.follower.Run)
+	s.proc.Go("decision_log", s.log.Run)
+	s.proc.OnClose("decision_log", s.log.Close)
+	s.proc.OnClose("nats", func(context.Context) error { s.conn.Close(); return nil })
+}
+
+// maxWait is how long a request waits that names no deadline: for a revision, there is nothing else to wait for.
+const maxWait = 2 * time.Second
+
+// failures are what the failures of a node mean for whoever asked.
+var failures = []rpc.Rule{
+	{Is: ErrNoState, Code: connect.CodeUnavailable, Reason: "no_state", Message: "this node has no policies yet: ask another one, or wait until it has reached control"},
+	{Is: decisionlog.ErrFull, Code: connect.CodeUnavailable, Reason: "decision_log_full", Message: "the decision cannot be recorded, so there is none: the node's spool or disk is full; an operator must look"},
+	{Is: decisionlog.ErrClosed, Code: connect.CodeUnavailable, Reason: "shutting_down", Message: "this node is shutting down: ask another one"},
+}
+
+func (s *Service) serve(cfg Config) error {
+	callers, err := identity.NewLoopback(cfg.LoopbackAccount)
+	if err != nil {
+		return err
+	}
+	edge := rpc.New(rpc.Config{
+		Callers: callers, Logger: s.proc.Logger, Registry: s.proc.Registry, MaxBytes: int(cfg.MaxBody), Draining: s.proc.Draining(),
+		Timeout: maxWait, Errors: failures,
+	})
+	mux := http.NewServeMux()
+	mux.Handle(decisionv1connect.NewDecisionServiceHandler(s.node, edge.HandlerOptions()...))
+	s.proc.Handle(edge.Handler(mux))
+	return nil
+}
+
+// Run serves until ctx ends, and then shuts down: not ready, requests finished, loops ended, decision log closed, NATS.
+func (s *Service) Run(ctx context.Context) error { return s.proc.Run(ctx) }
+
+// Listen binds the address, so that Addr can tell it before Run.
+func (s *Service) Listen() error { return s.proc.Listen() }
+
+// Addr is the host:port that is listened on.
+func (s *Service) Addr() string { return s.proc.Addr() }
+
+// close ends what open began.
+func (s *Service) close() {
+	if s.log != nil {
+		ended, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = s.log.Close(ended) // there is an error already, and what is in the spool stays there
+	}
+	if s.conn != nil {
+		s.conn.Close()
+	}
+}

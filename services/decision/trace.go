@@ -1,0 +1,38 @@
+package decision
+
+import (
+	"context"
+	"encoding/hex"
+
+	"connectrpc.com/connect"
+
+	"github.com/verdict-io/verdict/services/internal/rpc"
+)
+
+// trace is what joins a record with the logs and traces of its caller.
+type trace struct {
+	requestID string
+	id, span  []byte
+}
+
+// traceOf reads what the headers say. W3C Trace Context, section 3.2: version "-" 32 hex "-" 16 hex "-" flags; what is not so is
+// ignored.
+func traceOf(ctx context.Context) trace {
+	t := trace{requestID: rpc.RequestID(ctx)}
+	info, ok := connect.CallInfoForHandlerContext(ctx)
+	if !ok {
+		return t
+	}
+	parent := info.RequestHeader().Get("Traceparent")
+	if len(parent) < 55 || parent[2] != '-' || parent[35] != '-' || parent[52] != '-' {
+		return t
+	}
+	id, err := hex.DecodeString(parent[3:35])
+	if err != nil {
+		return t
+	}
+	if span, err := hex.DecodeString(parent[36:52]); err == nil {
+		t.id, t.span = id, span
+	}
+	return t
+}

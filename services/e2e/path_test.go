@@ -1,0 +1,90 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"connectrpc.com/connect"
+
+	auditv1 "github.com/verdict-io/verdict/proto/gen/verdict/audit/v1"
+	decisionv1 "github.com/verdict-io/verdict/proto/gen/verdict/decision/v1"
+	"github.com/verdict-io/verdict/services/internal/testenv"
+)
+
+// The whole path: a policy made through the API decides, and what was decided is in the table, once, with what it was about; an
+// orderly end leaves nothing open.
+func TestRefund(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	control := f.start(t, "control", anyAddr)
+	audit := f.start(t, "audit", anyAddr)
+	node := f.start(t, "decision", anyAddr, "VERDICT_CONTROL_URL="+control.url)
+	revision := f.loadExample(t, control)
+	allowed := f.wantRefund(t, node, 500, true, revision)
+	denied := f.wantRefund(t, node, 2000, false, revision)
+	f.wantRows(t, audit, []string{allowed.GetDecisionId(), denied.GetDecisionId()})
+
+	rows, err := f.sql(t.Context(), audit, "SELECT decision, JSONExtractInt(context_json, 'input', 'amount'), principal_id FROM decisions ORDER BY seq")
+	must(t, err)
+	if got := fmt.Sprint(rows); got != "[[ALLOW 500 u-1] [DENY 2000 u-1]]" {
+		t.Errorf("the table holds %s", got)
+	}
+	found, err := audit.auditClient().GetDecision(t.Context(), &auditv1.GetDecisionRequest{DecisionId: denied.GetDecisionId()})
+	must(t, err)
+	detail := found.GetRecord().GetDecision()
+	if detail.GetDecision() != decisionv1.Decision_DECISION_DENY || detail.GetReason() != denied.GetReason() || detail.GetGatewayArn() != f.gateway {
+		t.Errorf("GetDecision: %v", found)
+	}
+	_, err = audit.auditClient().GetDecision(t.Context(), &auditv1.GetDecisionRequest{DecisionId: strings.Repeat("a", 39)})
+	if connect.CodeOf(err) != connect.CodeNotFound {
+		t.Errorf("a decision that nobody made: %v", err)
+	}
+
+	if code := node.end(t); code != 0 {
+		t.Errorf("the node exits %d: %s", code, node.log)
+	}
+	testenv.Eventually(t, "completeness", func() error {
+		got, err := audit.auditClient().Completeness(t.Context(), &auditv1.CompletenessRequest{})
+		if err != nil {
+			return err
+		}
+		boots := got.GetBoots()
+		if len(boots) != 1 || boots[0].GetStatus() != auditv1.CompletenessStatus_COMPLETENESS_STATUS_COMPLETE || boots[0].GetRecorded() != 4 {
+			return fmt.Errorf("%v", boots) //nolint:err113 // a test's
+		}
+		return nil
+	})
+}
+
+// A node that was there before answers with control and NATS both down: at once, at its revision, and it says that it is stale
+// when it is.
+func TestNodeStartsAlone(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	control := f.start(t, "control", anyAddr)
+	node := f.start(t, "decision", anyAddr, "VERDICT_CONTROL_URL="+control.url)
+	before := f.wantRefund(t, node, 500, true, f.loadExample(t, control))
+	node.kill()
+	control.kill()
+	f.nats.Stop()
+	node = f.start(t, "decision", anyAddr, "VERDICT_CONTROL_URL="+control.url)
+	must(t, node.ready(t))
+	after := f.wantRefund(t, node, 500, true, before.GetRevision())
+	f.wantRefund(t, node, 2000, false, before.GetRevision())
+	if after.GetDecisionId() == before.GetDecisionId() {
+		t.Error("two boots gave out one id")
+	}
+	testenv.Eventually(t, "what /readyz says", func() error {
+		_, text := node.get(t, "/readyz")
+		return testenv.Contains(text, `"condition":"nats","ok":false`, `"condition":"snapshot","ok":true`)
+	})
+	fresh := t.TempDir()
+	lost := f.start(t, "decision", anyAddr, "VERDICT_CONTROL_URL="+control.url, "VERDICT_DECISION_DIR="+fresh, "VERDICT_NODE=node-2")
+	if err := lost.ready(t); err == nil {
+		t.Error("a node that has never had a state is ready")
+	}
+	if _, err := f.refund(t.Context(), lost, 500, ""); connect.CodeOf(err) != connect.CodeUnavailable {
+		t.Errorf("a node without state: %v", err)
+	}
+}

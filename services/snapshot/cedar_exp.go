@@ -1,0 +1,159 @@
+package snapshot
+
+// Everything of this package that touches cedar-go's experimental packages: they may change with any release.
+
+import (
+	"slices"
+
+	cedar "github.com/cedar-policy/cedar-go"
+	"github.com/cedar-policy/cedar-go/types"
+	"github.com/cedar-policy/cedar-go/x/exp/ast"
+
+	"github.com/verdict-io/verdict/services/policy"
+)
+
+// headOf is what the index may know of a policy. What it does not understand it leaves open.
+func headOf(p *cedar.Policy) head {
+	parsed := (*ast.Policy)(p.AST())
+	var h head
+	switch n := parsed.Principal.(type) {
+	case ast.ScopeTypeEq:
+		h.principalType, h.principal = n.Entity.Type, new(string(n.Entity.ID))
+	case ast.ScopeTypeIn: // principals are in nothing but themselves
+		h.principalType, h.principal = n.Entity.Type, new(string(n.Entity.ID))
+	case ast.ScopeTypeIs:
+		h.principalType = n.Type
+	case ast.ScopeTypeIsIn:
+		h.principalType = n.Type
+	}
+	switch n := parsed.Action.(type) {
+	case ast.ScopeTypeEq:
+		h.actions = []string{string(n.Entity.ID)}
+	case ast.ScopeTypeIn:
+		h.actions = []string{string(n.Entity.ID)}
+	case ast.ScopeTypeInSet:
+		h.actions = outermost(n.Entities)
+	}
+	if n, ok := parsed.Resource.(ast.ScopeTypeEq); ok {
+		h.resource = new(string(n.Entity.ID))
+	}
+	h.tag = leadingTag(parsed.Conditions)
+	return h
+}
+
+// outermost are the ids of the entities that are not in another one of them.
+func outermost(entities []types.EntityUID) []string {
+	ids := make([]string, 0, len(entities))
+	for _, uid := range entities {
+		ids = append(ids, string(uid.ID))
+	}
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	all := slices.Clone(ids)
+	return slices.DeleteFunc(ids, func(id string) bool {
+		return slices.ContainsFunc(policy.ActionGroups(id), func(group string) bool {
+			return group != id && slices.Contains(all, group)
+		})
+	})
+}
+
+// leadingTag is the tag that the conditions test before anything else; nil when they do not.
+func leadingTag(conditions []ast.ConditionType) *tag {
+	if len(conditions) == 0 || conditions[0].Condition != ast.ConditionWhen {
+		return nil
+	}
+	and := leftmost(conditions[0].Body)
+	has, ok := and.Left.(ast.NodeTypeHasTag)
+	if !ok || !isPrincipal(has.Left) {
+		return nil
+	}
+	key, ok := literal(has.Right)
+	if !ok {
+		return nil
+	}
+	equals, ok := leftOf(and.Right).(ast.NodeTypeEquals)
+	if !ok {
+		return nil
+	}
+	get, ok := equals.Left.(ast.NodeTypeGetTag)
+	value, literalValue := literal(equals.Right)
+	if !ok || !literalValue || !isPrincipal(get.Left) {
+		return nil
+	}
+	if read, ok := literal(get.Right); !ok || read != key {
+		return nil
+	}
+	return &tag{key, value}
+}
+
+// leftmost is the innermost of the conjunctions that an expression begins with; the zero one when it is none.
+func leftmost(n ast.IsNode) (and ast.NodeTypeAnd) {
+	for {
+		left, ok := n.(ast.NodeTypeAnd)
+		if !ok {
+			return and
+		}
+		and, n = left, left.Left
+	}
+}
+
+// leftOf is what is evaluated first of an expression.
+func leftOf(n ast.IsNode) ast.IsNode {
+	if and := leftmost(n); and.Left != nil {
+		return and.Left
+	}
+	return n
+}
+
+func isPrincipal(n ast.IsNode) bool {
+	variable, ok := n.(ast.NodeTypeVariable)
+	return ok && variable.Name == "principal"
+}
+
+func literal(n ast.IsNode) (string, bool) {
+	value, ok := n.(ast.NodeValue)
+	if !ok {
+		return "", false
+	}
+	text, ok := value.Value.(types.String)
+	return string(text), ok
+}
+
+// reads is what a policy can see of the principal, beside its name, and how it fails.
+type reads struct {
+	id      bool     // the attribute id
+	tags    []string // their keys
+	anyTag  bool     // keys that are not written down
+	records bool     // it writes records of several members: of two that fail, cedar-go reports either
+}
+
+// readsOf finds out by what the conditions hold, wherever it stands.
+func readsOf(p *cedar.Policy) (r reads) {
+	tag := func(key ast.IsNode) {
+		if text, ok := literal(key); ok {
+			r.tags = append(r.tags, text)
+			return
+		}
+		r.anyTag = true
+	}
+	for _, c := range (*ast.Policy)(p.AST()).Conditions {
+		ast.Inspect(ast.NewNode(c.Body), func(n ast.IsNode) bool {
+			switch n := n.(type) {
+			case ast.NodeTypeAccess:
+				r.id = r.id || n.Value == "id"
+			case ast.NodeTypeHas:
+				r.id = r.id || n.Value == "id"
+			case ast.NodeTypeGetTag:
+				tag(n.Right)
+			case ast.NodeTypeHasTag:
+				tag(n.Right)
+			case ast.NodeTypeRecord:
+				r.records = r.records || len(n.Elements) > 1
+			}
+			return true
+		})
+	}
+	slices.Sort(r.tags)
+	r.tags = slices.Compact(r.tags)
+	return r
+}
