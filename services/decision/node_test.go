@@ -119,6 +119,8 @@ func TestDenialsAndErrors(t *testing.T) {
 		"unknown gateway":    {change: func(r *decisionv1.AuthorizeRequest) { r.Resource.Id += "x" }, failed: "resource.id"},
 		"unknown engine":     {change: func(r *decisionv1.AuthorizeRequest) { r.PolicyEngineId = "Other-0123456789" }, failed: "policyEngineId"},
 		"revision":           {change: func(r *decisionv1.AuthorizeRequest) { r.AtLeastRevision = "-1" }, failed: "atLeastRevision"},
+		"a long action":      {change: func(r *decisionv1.AuthorizeRequest) { r.Action.Id = strings.Repeat("x", maxNames) }, failed: "principal"},
+		"long tags":          {change: func(r *decisionv1.AuthorizeRequest) { r.Principal.Tags["t"] = strings.Repeat("x", maxNames) }, failed: "principal"},
 		"request id":         {change: func(r *decisionv1.AuthorizeRequest) { r.RequestId = strings.Repeat("x", 257) }, failed: "requestId"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -6,16 +6,17 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	decisionv1 "github.com/verdict-io/verdict/proto/gen/verdict/decision/v1"
+	"github.com/verdict-io/verdict/services/decision/internal/wire"
 	"github.com/verdict-io/verdict/services/internal/stream"
 	"github.com/verdict-io/verdict/services/policy"
 	"github.com/verdict-io/verdict/services/snapshot"
 )
 
 // decide asks the snapshot.
-func (t *turn) decide(r *snapshot.Request) (*snapshot.Decision, error) { return t.snapshot.Authorize(r) }
+func (t *turn) decide(r *snapshot.Request) (*snapshot.Decision, error) {
+	return t.snapshot.Authorize(r)
+}
 
 // record writes a decision down and then is the answer, which names the record.
 func (t *turn) record(m *decisionv1.AuthorizeRequest, r *snapshot.Request, d *snapshot.Decision) (*decisionv1.AuthorizeResponse, error) {
@@ -65,7 +66,7 @@ var scratch = sync.Pool{New: func() any { return new([]byte) }}
 func digestOf(m *decisionv1.AuthorizeRequest) ([]byte, error) {
 	buffer := scratch.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
 	defer scratch.Put(buffer)
-	data, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend((*buffer)[:0], m)
+	data, err := wire.AppendRequest((*buffer)[:0], m)
 	if err != nil {
 		return nil, err
 	}

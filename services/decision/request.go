@@ -11,13 +11,21 @@ import (
 	"github.com/verdict-io/verdict/services/snapshot"
 )
 
-// maxRequestID is the longest request id that is recorded.
-const maxRequestID = 256
+const (
+	// maxRequestID is the longest request id that is recorded.
+	maxRequestID = 256
+	// maxNames is how long principal, action and resource may be together. They are recorded whole, whatever has to be left out of a
+	// record, and what cannot be recorded is not decided.
+	maxNames = 128 << 10
+)
 
 // read is a request as the snapshot takes it. What it refuses is no Cedar request.
 func (t *turn) read(m *decisionv1.AuthorizeRequest) (*snapshot.Request, error) {
 	if n := len(m.GetRequestId()); n > maxRequestID {
 		return nil, policy.Invalid("length", "requestId", "requestId may have %d bytes; it has %d", maxRequestID, n)
+	}
+	if n := namesBytes(m); n > maxNames {
+		return nil, policy.Invalid("length", "principal", "principal with its tags, action and resource may have %d bytes together; they have %d", maxNames, n)
 	}
 	context, err := readContext(m)
 	if err != nil {
@@ -31,6 +39,16 @@ func (t *turn) read(m *decisionv1.AuthorizeRequest) (*snapshot.Request, error) {
 		Context: context, PolicyEngineID: m.GetPolicyEngineId(),
 		Now: t.now, Staleness: t.staleness, Proven: t.proven,
 	}, nil
+}
+
+// namesBytes is how long the texts of principal, action and resource are.
+func namesBytes(m *decisionv1.AuthorizeRequest) int {
+	p, a, r := m.GetPrincipal(), m.GetAction(), m.GetResource()
+	n := len(p.GetType()) + len(p.GetId()) + len(a.GetType()) + len(a.GetId()) + len(r.GetType()) + len(r.GetId())
+	for name, value := range p.GetTags() {
+		n += len(name) + len(value)
+	}
+	return n
 }
 
 func readEntity(m *decisionv1.Entity) snapshot.Entity {

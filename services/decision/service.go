@@ -197,6 +197,7 @@ const maxWait = 2 * time.Second
 var failures = []rpc.Rule{
 	{Is: ErrNoState, Code: connect.CodeUnavailable, Reason: "no_state", Message: "this node has no policies yet: ask another one, or wait until it has reached control"},
 	{Is: decisionlog.ErrFull, Code: connect.CodeUnavailable, Reason: "decision_log_full", Message: "the decision cannot be recorded, so there is none: the node's spool or disk is full; an operator must look"},
+	{Is: decisionlog.ErrTooLarge, Code: connect.CodeResourceExhausted, Reason: "record_too_large", Message: "what the policies say of this request is too much to be recorded, so there is no decision: fewer of them may fail, or apply, at once"},
 	{Is: decisionlog.ErrClosed, Code: connect.CodeUnavailable, Reason: "shutting_down", Message: "this node is shutting down: ask another one"},
 }
 

@@ -58,13 +58,14 @@ func (i interceptor) WrapStreamingClient(next connect.StreamingClientFunc) conne
 	return next
 }
 
-// deadline is ctx with the deadline of its caller, within limits.
-func (e *Edge) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
+// deadline is ctx with the deadline of its caller, within limits. cancel must be called.
+func (e *Edge) deadline(ctx context.Context) (_ context.Context, cancel context.CancelFunc) {
 	timeout := e.cfg.Timeout
 	if _, ok := ctx.Deadline(); ok {
 		timeout = e.cfg.MaxTimeout
 	}
-	return context.WithTimeout(ctx, timeout)
+	late := newLate(ctx, timeout)
+	return late, late.cancel
 }
 
 // settle is the end of a handler: its panic, if any, or its error, as an error for the caller.

@@ -97,7 +97,7 @@ var usersTemplate = template.Must(template.New("users.xml").Parse(`<clickhouse>
     </verdict_audit>
     <!-- readonly 1: a query cannot change any of these. -->
     <verdict_account>
-      <readonly>2</readonly>
+      <readonly>1</readonly>
       <allow_ddl>0</allow_ddl>
       <max_execution_time>30</max_execution_time>
       <timeout_overflow_mode>throw</timeout_overflow_mode>

@@ -3,6 +3,7 @@ package decisionlog
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	decisionv1 "github.com/verdict-io/verdict/proto/gen/verdict/decision/v1"
+	"github.com/verdict-io/verdict/services/decision/internal/wire"
 	"github.com/verdict-io/verdict/services/internal/stream"
 )
 
@@ -58,21 +60,27 @@ func (w *Writer) Record(d *decisionv1.DecisionDetail, at time.Time) (stream.Deci
 // encodeDecision appends what stands behind the number: serialized fields of one message may be concatenated. Beyond most bytes the
 // context is left out.
 func encodeDecision(b []byte, d *decisionv1.DecisionDetail, at time.Time, most int) (_ []byte, leftOut bool, err error) {
-	options := proto.MarshalOptions{UseCachedSize: true}
 	b = appendTime(b, at)
-	size := options.Size(d)
-	if len(b)+protowire.SizeTag(fieldDecision)+protowire.SizeBytes(size) > most {
+	whole, err := appendDetail(b, d)
+	if err == nil && len(whole) > most {
 		d = proto.CloneOf(d)
 		leftOut = d.ContextJson != ""
 		d.ContextJson, d.Replayable = "", false
-		size = options.Size(d)
+		whole, err = appendDetail(b, d)
 	}
-	b = protowire.AppendTag(b, fieldDecision, protowire.BytesType)
-	b = protowire.AppendVarint(b, uint64(size))
-	if b, err = options.MarshalAppend(b, d); err != nil {
-		return b, false, fmt.Errorf("the decision's record: %w", err)
+	if err != nil {
+		return whole, false, fmt.Errorf("the decision's record: %w", err)
 	}
-	return b, leftOut, nil
+	return whole, leftOut, nil
+}
+
+func appendDetail(b []byte, d *decisionv1.DecisionDetail) ([]byte, error) {
+	start := len(b)
+	b, err := wire.AppendDetail(b, d)
+	size := uint64(len(b) - start)
+	var room [16]byte
+	header := protowire.AppendVarint(protowire.AppendTag(room[:0], fieldDecision, protowire.BytesType), size)
+	return slices.Insert(b, start, header...), err
 }
 
 func appendTime(b []byte, at time.Time) []byte {

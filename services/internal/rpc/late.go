@@ -1,0 +1,75 @@
+package rpc
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// late is context.WithTimeout for handlers most of which never wait: it makes the timer when somebody first asks for Done, so that
+// a call that is answered in microseconds does not pay for one.
+type late struct {
+	context.Context //nolint:containedctx // it is a context
+
+	deadline time.Time
+
+	mu    sync.Mutex
+	timed context.Context //nolint:containedctx // with the timer; nil while nobody has waited
+	stop  context.CancelFunc
+	ended bool
+}
+
+func newLate(ctx context.Context, timeout time.Duration) *late {
+	deadline := time.Now().Add(timeout)
+	if earlier, ok := ctx.Deadline(); ok && earlier.Before(deadline) {
+		deadline = earlier
+	}
+	return &late{Context: ctx, deadline: deadline}
+}
+
+// Deadline is part of context.Context.
+func (l *late) Deadline() (time.Time, bool) { return l.deadline, true }
+
+// Done is part of context.Context.
+func (l *late) Done() <-chan struct{} { return l.with().Done() }
+
+// Err is part of context.Context.
+func (l *late) Err() error {
+	l.mu.Lock()
+	timed, ended := l.timed, l.ended
+	l.mu.Unlock()
+	switch {
+	case timed != nil:
+		return timed.Err()
+	case l.Context.Err() != nil:
+		return l.Context.Err()
+	case ended:
+		return context.Canceled
+	case !time.Now().Before(l.deadline):
+		return l.with().Err()
+	}
+	return nil
+}
+
+// with is the context that has the timer.
+func (l *late) with() context.Context {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.timed == nil {
+		l.timed, l.stop = context.WithDeadline(l.Context, l.deadline)
+		if l.ended {
+			l.stop()
+		}
+	}
+	return l.timed
+}
+
+// cancel ends it, as context.CancelFunc does.
+func (l *late) cancel() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
+	if l.stop != nil {
+		l.stop()
+	}
+}
