@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -16,7 +17,7 @@ type late struct {
 	mu    sync.Mutex
 	timed context.Context //nolint:containedctx // with the timer; nil while nobody has waited
 	stop  context.CancelFunc
-	ended bool
+	ended error // why it had ended when it was cancelled; nil before
 }
 
 func newLate(ctx context.Context, timeout time.Duration) *late {
@@ -36,17 +37,16 @@ func (l *late) Done() <-chan struct{} { return l.with().Done() }
 // Err is part of context.Context.
 func (l *late) Err() error {
 	l.mu.Lock()
-	timed, ended := l.timed, l.ended
-	l.mu.Unlock()
+	defer l.mu.Unlock()
 	switch {
-	case timed != nil:
-		return timed.Err()
+	case l.timed != nil:
+		return l.timed.Err()
+	case l.ended != nil:
+		return l.ended
 	case l.Context.Err() != nil:
 		return l.Context.Err()
-	case ended:
-		return context.Canceled
 	case !time.Now().Before(l.deadline):
-		return l.with().Err()
+		return context.DeadlineExceeded
 	}
 	return nil
 }
@@ -57,7 +57,7 @@ func (l *late) with() context.Context {
 	defer l.mu.Unlock()
 	if l.timed == nil {
 		l.timed, l.stop = context.WithDeadline(l.Context, l.deadline)
-		if l.ended {
+		if l.ended != nil {
 			l.stop()
 		}
 	}
@@ -66,9 +66,10 @@ func (l *late) with() context.Context {
 
 // cancel ends it, as context.CancelFunc does.
 func (l *late) cancel() {
+	err := cmp.Or(l.Err(), context.Canceled)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.ended = true
+	l.ended = cmp.Or(l.ended, err)
 	if l.stop != nil {
 		l.stop()
 	}
