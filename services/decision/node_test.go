@@ -100,28 +100,32 @@ func TestDenialsAndErrors(t *testing.T) {
 		denied string // the reason code of a denial
 		failed string // the field of an error
 	}{
-		"over the limit":     {change: func(r *decisionv1.AuthorizeRequest) { r.ContextJson = `{"input":{"orderId":"1","amount":1000}}` }, denied: snapshot.CodeDefaultDeny},
-		"wrong type":         {change: func(r *decisionv1.AuthorizeRequest) { r.ContextJson = `{"input":{"orderId":"1","amount":"5"}}` }, denied: snapshot.CodeArgumentType},
-		"missing":            {change: func(r *decisionv1.AuthorizeRequest) { r.ContextJson = `{"input":{"orderId":"1"}}` }, denied: snapshot.CodeArgumentMissing},
-		"undeclared":         {change: func(r *decisionv1.AuthorizeRequest) { r.ContextJson = `{"input":{"orderId":"1","amount":1,"x":1}}` }, denied: snapshot.CodeArgumentUndeclared},
-		"no context":         {change: func(r *decisionv1.AuthorizeRequest) { r.ContextJson = "" }, denied: snapshot.CodeArgumentMissing},
-		"2^53 in context":    {change: func(r *decisionv1.AuthorizeRequest) { r.ContextJson, r.Context = "", number(1<<53) }, denied: snapshot.CodeNumberTooLarge},
-		"2^53 in text":       {change: func(r *decisionv1.AuthorizeRequest) { r.ContextJson = `{"input":{"orderId":"1","amount":9007199254740992}}` }, denied: snapshot.CodeDefaultDeny},
-		"NaN in context":     {change: func(r *decisionv1.AuthorizeRequest) { r.ContextJson, r.Context = "", number(math.NaN()) }, denied: snapshot.CodeNumberTooLarge},
-		"unknown tool":       {change: func(r *decisionv1.AuthorizeRequest) { r.Action.Id = "RefundTarget___other" }, denied: snapshot.CodeUnknownTool},
-		"not an object":      {change: func(r *decisionv1.AuthorizeRequest) { r.ContextJson = `[1]` }, failed: "context"},
-		"not JSON":           {change: func(r *decisionv1.AuthorizeRequest) { r.ContextJson = `{"input":` }, failed: "contextJson"},
-		"10,000 levels":      {change: func(r *decisionv1.AuthorizeRequest) { r.ContextJson = strings.Repeat("[", 10_000) }, failed: "contextJson"},
-		"both contexts":      {change: func(r *decisionv1.AuthorizeRequest) { r.Context = number(1) }, failed: "contextJson"},
-		"value without kind": {change: func(r *decisionv1.AuthorizeRequest) { r.ContextJson, r.Context = "", &structpb.Struct{Fields: map[string]*structpb.Value{"input": {}}} }, failed: "context"},
-		"no principal type":  {change: func(r *decisionv1.AuthorizeRequest) { r.Principal.Type = "" }, failed: "principal.type"},
-		"no principal":       {change: func(r *decisionv1.AuthorizeRequest) { r.Principal = nil }, failed: "principal.type"},
-		"unknown gateway":    {change: func(r *decisionv1.AuthorizeRequest) { r.Resource.Id += "x" }, failed: "resource.id"},
-		"unknown engine":     {change: func(r *decisionv1.AuthorizeRequest) { r.PolicyEngineId = "Other-0123456789" }, failed: "policyEngineId"},
-		"revision":           {change: func(r *decisionv1.AuthorizeRequest) { r.AtLeastRevision = "-1" }, failed: "atLeastRevision"},
-		"a long action":      {change: func(r *decisionv1.AuthorizeRequest) { r.Action.Id = strings.Repeat("x", maxNames) }, failed: "principal"},
-		"long tags":          {change: func(r *decisionv1.AuthorizeRequest) { r.Principal.Tags["t"] = strings.Repeat("x", maxNames) }, failed: "principal"},
-		"request id":         {change: func(r *decisionv1.AuthorizeRequest) { r.RequestId = strings.Repeat("x", 257) }, failed: "requestId"},
+		"over the limit":  {change: func(r *decisionv1.AuthorizeRequest) { r.ContextJson = `{"input":{"orderId":"1","amount":1000}}` }, denied: snapshot.CodeDefaultDeny},
+		"wrong type":      {change: func(r *decisionv1.AuthorizeRequest) { r.ContextJson = `{"input":{"orderId":"1","amount":"5"}}` }, denied: snapshot.CodeArgumentType},
+		"missing":         {change: func(r *decisionv1.AuthorizeRequest) { r.ContextJson = `{"input":{"orderId":"1"}}` }, denied: snapshot.CodeArgumentMissing},
+		"undeclared":      {change: func(r *decisionv1.AuthorizeRequest) { r.ContextJson = `{"input":{"orderId":"1","amount":1,"x":1}}` }, denied: snapshot.CodeArgumentUndeclared},
+		"no context":      {change: func(r *decisionv1.AuthorizeRequest) { r.ContextJson = "" }, denied: snapshot.CodeArgumentMissing},
+		"2^53 in context": {change: func(r *decisionv1.AuthorizeRequest) { r.ContextJson, r.Context = "", number(1<<53) }, denied: snapshot.CodeNumberTooLarge},
+		"2^53 in text": {change: func(r *decisionv1.AuthorizeRequest) {
+			r.ContextJson = `{"input":{"orderId":"1","amount":9007199254740992}}`
+		}, denied: snapshot.CodeDefaultDeny},
+		"NaN in context": {change: func(r *decisionv1.AuthorizeRequest) { r.ContextJson, r.Context = "", number(math.NaN()) }, denied: snapshot.CodeNumberTooLarge},
+		"unknown tool":   {change: func(r *decisionv1.AuthorizeRequest) { r.Action.Id = "RefundTarget___other" }, denied: snapshot.CodeUnknownTool},
+		"not an object":  {change: func(r *decisionv1.AuthorizeRequest) { r.ContextJson = `[1]` }, failed: "context"},
+		"not JSON":       {change: func(r *decisionv1.AuthorizeRequest) { r.ContextJson = `{"input":` }, failed: "contextJson"},
+		"10,000 levels":  {change: func(r *decisionv1.AuthorizeRequest) { r.ContextJson = strings.Repeat("[", 10_000) }, failed: "contextJson"},
+		"both contexts":  {change: func(r *decisionv1.AuthorizeRequest) { r.Context = number(1) }, failed: "contextJson"},
+		"value without kind": {change: func(r *decisionv1.AuthorizeRequest) {
+			r.ContextJson, r.Context = "", &structpb.Struct{Fields: map[string]*structpb.Value{"input": {}}}
+		}, failed: "context"},
+		"no principal type": {change: func(r *decisionv1.AuthorizeRequest) { r.Principal.Type = "" }, failed: "principal.type"},
+		"no principal":      {change: func(r *decisionv1.AuthorizeRequest) { r.Principal = nil }, failed: "principal.type"},
+		"unknown gateway":   {change: func(r *decisionv1.AuthorizeRequest) { r.Resource.Id += "x" }, failed: "resource.id"},
+		"unknown engine":    {change: func(r *decisionv1.AuthorizeRequest) { r.PolicyEngineId = "Other-0123456789" }, failed: "policyEngineId"},
+		"revision":          {change: func(r *decisionv1.AuthorizeRequest) { r.AtLeastRevision = "-1" }, failed: "atLeastRevision"},
+		"a long action":     {change: func(r *decisionv1.AuthorizeRequest) { r.Action.Id = strings.Repeat("x", 128<<10) }, failed: "principal"},
+		"long tags":         {change: func(r *decisionv1.AuthorizeRequest) { r.Principal.Tags["t"] = strings.Repeat("x", 128<<10) }, failed: "principal"},
+		"request id":        {change: func(r *decisionv1.AuthorizeRequest) { r.RequestId = strings.Repeat("x", 257) }, failed: "requestId"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := len(s.journal.records)
@@ -241,6 +245,8 @@ func TestLogOnly(t *testing.T) {
 // What the settings redact leaves the node neither in the record's context nor in its tags nor in quotations.
 func TestRedaction(t *testing.T) {
 	s := newSite(t)
+	s.permit("overflows", `permit(principal, action == AgentCore::Action::"RefundTarget___process_refund", resource == AgentCore::Gateway::"`+gateway+`")
+		when { context.input.amount * 9223372036854775807 == 7 };`)
 	s.do(account, policy.SetEngineSettings{ID: engineID, Settings: policy.Settings{
 		RedactedPaths: &[]string{"/context/input/none", "/context/input/note", "/principal/tags/email"},
 	}})
@@ -253,6 +259,9 @@ func TestRedaction(t *testing.T) {
 	data, err := proto.Marshal(record)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if failed := record.GetErrors(); len(failed) != 1 || strings.Contains(failed[0].GetMessage(), "500") {
+		t.Errorf("the evaluator's words were recorded: %v", failed)
 	}
 	if strings.Contains(string(data), "secret") || strings.Contains(string(data), "a@example.com") || record.GetReplayable() {
 		t.Errorf("recorded %v", record)

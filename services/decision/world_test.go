@@ -46,7 +46,7 @@ func newWorld(t testing.TB) *world {
 			ARN: "arn:aws:lambda:us-east-1:111111111111:function:refund", Tools: policy.ToolSchema{Inline: []policy.Tool{refund()}},
 		}},
 	}})
-	w.permit(`permit(principal, action == AgentCore::Action::"RefundTarget___process_refund", resource == AgentCore::Gateway::"` + gateway + `")
+	w.permit("refund_limit", `permit(principal, action == AgentCore::Action::"RefundTarget___process_refund", resource == AgentCore::Gateway::"` + gateway + `")
 		when { context.input.amount < 1000 };`)
 	return w
 }
@@ -65,18 +65,19 @@ func refund() policy.Tool {
 }
 
 // permit makes a policy and has it examined.
-func (w *world) permit(source string) {
+func (w *world) permit(name, source string) {
 	w.t.Helper()
 	statement, err := policy.ParseStatement(source)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.do(account, policy.CreatePolicy{EngineID: engineID, ID: policyID, Name: "refund_limit", Language: policy.LanguageCedar, Statement: statement})
-	examined, ok := policy.Examine(w.state.Account(account), policy.PolicyRef(engineID, policyID), region)
+	id := policy.NewID(policy.KindPolicy, name, suffix)
+	w.do(account, policy.CreatePolicy{EngineID: engineID, ID: id, Name: name, Language: policy.LanguageCedar, Statement: statement})
+	examined, ok := policy.Examine(w.state.Account(account), policy.PolicyRef(engineID, id), region)
 	if !ok {
 		w.t.Fatal("nothing to examine")
 	}
-	w.do(account, policy.FinishPolicy{EngineID: engineID, ID: policyID, Examination: examined})
+	w.do(account, policy.FinishPolicy{EngineID: engineID, ID: id, Examination: examined})
 }
 
 // do carries a command out.
