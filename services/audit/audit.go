@@ -45,7 +45,7 @@ func (c *Config) Register(fs *process.Flags) {
 	fs.String(&c.ClickHouseSecret, "clickhouse-secret", "VERDICT_CLICKHOUSE_SECRET", "", "`FILE` with the secret that the passwords in users.xml are made from; without it accounts cannot query")
 	fs.String(&c.Accounts, "accounts", "", identity.DefaultAccount, "12-digit `ACCOUNTS` behind commas that have a user in ClickHouse, the same as of `verdict clickhouse-users`")
 	fs.Secret(&c.NATSURL, "nats-url", "VERDICT_NATS_URL", "nats://127.0.0.1:7422", "`URL` of NATS; several behind commas")
-	fs.Int(&c.Partitions, "partitions", "", 1, "`N` streams of decisions; the same for every node and every audit")
+	fs.Int(&c.Partitions, "partitions", "VERDICT_PARTITIONS", 1, "`N` streams of decisions; the same for every node and every audit")
 	fs.Int(&c.StreamReplicas, "stream-replicas", "", 1, "`N` NATS servers that keep each stream; 3 in production")
 	fs.Bytes(&c.StreamMaxBytes, "stream-max-bytes", "", 1<<30, "`SIZE` of each stream; what does not fit stays with the nodes")
 	fs.Duration(&c.InsertTimeout, "insert-timeout", "", 30*time.Second, "bound of one try to insert a block")

@@ -3,6 +3,7 @@ package decision_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -152,8 +153,7 @@ func realLog(b *testing.B) *decisionlog.Writer {
 	go func() { ended <- w.Run(ctx) }()
 	b.Cleanup(func() {
 		stop()
-		<-ended
-		if err := w.Close(ctx); err != nil {
+		if err := errors.Join(<-ended, w.Close(ctx)); err != nil && !errors.Is(err, context.Canceled) {
 			b.Log(err)
 		}
 	})

@@ -64,8 +64,7 @@ func readContext(m *decisionv1.AuthorizeRequest) (snapshot.Value, error) {
 	}
 	value, err := snapshot.ParseJSON([]byte(m.GetContextJson()))
 	if err != nil {
-		var refusal *policy.Error
-		if errors.As(err, &refusal) {
+		if refusal, ok := errors.AsType[*policy.Error](err); ok {
 			return value, refusal
 		}
 		return value, policy.Invalid("json", "contextJson", "contextJson: %s", err)

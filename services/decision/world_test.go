@@ -46,7 +46,7 @@ func newWorld(t testing.TB) *world {
 			ARN: "arn:aws:lambda:us-east-1:111111111111:function:refund", Tools: policy.ToolSchema{Inline: []policy.Tool{refund()}},
 		}},
 	}})
-	w.permit("refund_limit", `permit(principal, action == AgentCore::Action::"RefundTarget___process_refund", resource == AgentCore::Gateway::"` + gateway + `")
+	w.permit("refund_limit", `permit(principal, action == AgentCore::Action::"RefundTarget___process_refund", resource == AgentCore::Gateway::"`+gateway+`")
 		when { context.input.amount < 1000 };`)
 	return w
 }
