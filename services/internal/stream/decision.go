@@ -102,6 +102,10 @@ func DecisionSubject(partition int, node string, boot Boot) string {
 // TickSubject is what ends the block of an idle partition.
 func TickSubject(partition int) string { return tickPrefix + strconv.Itoa(partition) }
 
+// AllNodes stands in place of a node's name, and is none, where audit tells everybody which stream a partition has now: also nodes
+// of which it does not know, because all that they sent was lost with a stream.
+const AllNodes = "~"
+
 // IngestedSubject is where a node hears what of its decisions is in ClickHouse.
 func IngestedSubject(node string) string { return ingestedPrefix + node }
 

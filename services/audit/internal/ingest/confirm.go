@@ -25,9 +25,9 @@ func (p *partition) confirm(ctx context.Context, seen map[string]map[stream.Boot
 	p.tell(ctx, told)
 }
 
-// confirmAll tells every node with a boot that is not over.
+// confirmAll tells every node with a boot that is not over, and all nodes which stream it is about.
 func (p *partition) confirmAll(ctx context.Context) {
-	told := map[string]map[stream.Boot]uint64{}
+	told := map[string]map[stream.Boot]uint64{stream.AllNodes: {}}
 	for _, m := range p.progress.Marks {
 		if told[m.Node] == nil {
 			told[m.Node] = map[stream.Boot]uint64{}

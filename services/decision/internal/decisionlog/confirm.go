@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	decisionv1 "github.com/verdict-io/verdict/proto/gen/verdict/decision/v1"
+	"github.com/verdict-io/verdict/services/internal/stream"
 )
 
 // Why records are sent again: three rules, and there is no other.
@@ -35,6 +36,10 @@ func (s *sender) hear(msg *nats.Msg) {
 	var in decisionv1.Ingested
 	if err := proto.Unmarshal(msg.Data, &in); err != nil || in.GetStreamId() == "" {
 		s.ignore(ignoredUndecodable)
+		return
+	}
+	if in.GetNode() == stream.AllNodes {
+		s.heardOfStream(&in)
 		return
 	}
 	var concerned []*boot
@@ -96,12 +101,7 @@ func (s *sender) confirm(b *boot, seq uint64) {
 
 // judge finds out whether something that was acknowledged is lost.
 func (s *sender) judge(in *decisionv1.Ingested, concerned []*boot) {
-	p := s.partitions[int(in.GetPartition())]
-	before := p.id
-	p.id = in.GetStreamId()
-	if before != "" && before != p.id {
-		p.lastAck = 0
-		s.rewindAll(int(in.GetPartition()), causeStreamChanged)
+	if s.heardOfStream(in) {
 		return
 	}
 	for _, b := range concerned {
@@ -109,6 +109,24 @@ func (s *sender) judge(in *decisionv1.Ingested, concerned []*boot) {
 			s.rewind(b, causeNotTaken)
 		}
 	}
+}
+
+// heardOfStream notes which stream a partition has, and has everything sent again that is not confirmed when it is another than
+// before. The first one heard of counts as another: what was acknowledged earlier may have been so by one that is gone.
+func (s *sender) heardOfStream(in *decisionv1.Ingested) (another bool) {
+	p := s.partitions[int(in.GetPartition())]
+	switch {
+	case p == nil:
+		s.ignore(ignoredStranger)
+		return false
+	case p.id == in.GetStreamId():
+		return false
+	case p.id != "":
+		p.lastAck = 0
+	}
+	p.id = in.GetStreamId()
+	s.rewindAll(int(in.GetPartition()), causeStreamChanged)
+	return true
 }
 
 func (s *sender) rewindAll(partition int, cause string) {

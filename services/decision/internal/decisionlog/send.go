@@ -75,17 +75,21 @@ func newSender(w *Writer, earlier []*boot) (*sender, error) {
 	return s, nil
 }
 
-// listen hears what audit says to this node, and to those others whose boots are left over.
+// listen hears what audit says to this node, to those others whose boots are left over, and to all.
 func (s *sender) listen() error {
+	nodes := []string{stream.AllNodes}
 	for _, b := range s.boots {
-		if s.listening[b.node] != nil {
+		nodes = append(nodes, b.node)
+	}
+	for _, node := range nodes {
+		if s.listening[node] != nil {
 			continue
 		}
-		sub, err := s.w.cfg.Conn.ChanSubscribe(stream.IngestedSubject(b.node), s.ingested)
+		sub, err := s.w.cfg.Conn.ChanSubscribe(stream.IngestedSubject(node), s.ingested)
 		if err != nil {
 			return fmt.Errorf("listening to audit: %w", err)
 		}
-		s.listening[b.node] = sub
+		s.listening[node] = sub
 	}
 	return nil
 }
@@ -139,6 +143,9 @@ func (s *sender) launch(now time.Time) (wait time.Duration) {
 		waiting, lingers := b.next <= b.last, b == s.w.own && !b.closed
 		s.w.mu.Unlock()
 		if !waiting {
+			if b == s.w.own {
+				s.lingers = time.Time{} // what lingered was confirmed meanwhile: what comes next must wake the sender
+			}
 			continue
 		}
 		at := s.partitions[b.partition].retryAt
