@@ -123,6 +123,9 @@ func (n *Node) BatchAuthorize(ctx context.Context, req *decisionv1.BatchAuthoriz
 	requests := make([]*snapshot.Request, len(items))
 	decided := make([]*snapshot.Decision, len(items))
 	for i, item := range items {
+		if ctx.Err() != nil { // nobody waits for the rest, which may be much work
+			return nil, context.Cause(ctx)
+		}
 		if requests[i], err = t.read(item); err != nil {
 			return nil, atIndex(i, err)
 		}

@@ -24,7 +24,7 @@ func redact(d *decisionv1.DecisionDetail) {
 		decoder := json.NewDecoder(strings.NewReader(d.GetContextJson()))
 		decoder.UseNumber() // 64-bit integers stay what they are
 		if err := decoder.Decode(&context); err != nil {
-			context = nil // it was made here; should it ever not be JSON, all of it goes
+			context, d.ContextJson, d.Replayable = nil, "", false // it was made here; should it ever not be JSON, all of it goes
 		}
 	}
 	tags := make(map[string]any, len(d.GetPrincipal().GetTags()))
@@ -38,7 +38,7 @@ func redact(d *decisionv1.DecisionDetail) {
 		}
 	}
 	if len(d.GetRedactedPaths()) > 0 {
-		d.Replayable = false
+		d.Replayable, d.RequestDigest = false, nil // from a digest of all the rest short values could be guessed
 		putBack(d, document)
 	}
 	for _, e := range d.GetErrors() {

@@ -149,7 +149,7 @@ func (s *Service) open(cfg Config, keys stream.Keyring) error {
 	}
 	s.node = NewNode(s.log, s.proc.Registry)
 	s.follower, err = follow.New(follow.Config{
-		Conn: s.conn, Events: eventv1connect.NewEventServiceClient(&http.Client{}, cfg.ControlURL), Keys: keys,
+		Conn: s.conn, Events: newEvents(cfg.ControlURL), Keys: keys,
 		Dir: filepath.Join(cfg.Dir, "state"), Publish: s.node.Publish, Logger: s.proc.Logger, Registerer: s.proc.Registry,
 	})
 	if err != nil {
@@ -157,6 +157,13 @@ func (s *Service) open(cfg Config, keys stream.Keyring) error {
 	}
 	s.node.Follow(s.follower)
 	return nil
+}
+
+// maxEvents bounds a message of control: a page of events has about 2 MiB at most.
+const maxEvents = 4 << 20
+
+func newEvents(url string) eventv1connect.EventServiceClient {
+	return eventv1connect.NewEventServiceClient(&http.Client{}, url, connect.WithReadMaxBytes(maxEvents))
 }
 
 // build is the version of the program, as the module system knows it.
@@ -227,6 +234,9 @@ func (s *Service) Addr() string { return s.proc.Addr() }
 
 // close ends what open began.
 func (s *Service) close() {
+	if s.follower != nil {
+		s.follower.Close()
+	}
 	if s.log != nil {
 		ended, cancel := context.WithCancel(context.Background())
 		cancel()

@@ -38,11 +38,16 @@ func (l *late) Done() <-chan struct{} { return l.with().Done() }
 func (l *late) Err() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.err()
+}
+
+// err is Err. Called with mu.
+func (l *late) err() error {
 	switch {
-	case l.timed != nil:
-		return l.timed.Err()
 	case l.ended != nil:
 		return l.ended
+	case l.timed != nil:
+		return l.timed.Err()
 	case l.Context.Err() != nil:
 		return l.Context.Err()
 	case !time.Now().Before(l.deadline):
@@ -66,10 +71,9 @@ func (l *late) with() context.Context {
 
 // cancel ends it, as context.CancelFunc does.
 func (l *late) cancel() {
-	err := cmp.Or(l.Err(), context.Canceled)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.ended = cmp.Or(l.ended, err)
+	l.ended = cmp.Or(l.err(), context.Canceled)
 	if l.stop != nil {
 		l.stop()
 	}

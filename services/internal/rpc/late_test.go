@@ -55,3 +55,17 @@ func TestLateEndsLikeATimeout(t *testing.T) {
 		}
 	}
 }
+
+// Why a context ended does not change, whoever asks and however late.
+func TestLateKeepsItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLate(t.Context(), time.Second)
+		l.cancel()
+		before := l.Err()
+		time.Sleep(2 * time.Second)
+		<-l.Done()
+		if after := l.Err(); !errors.Is(before, context.Canceled) || !errors.Is(after, before) {
+			t.Errorf("%v, and later %v", before, after)
+		}
+	})
+}

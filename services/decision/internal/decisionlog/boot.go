@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/verdict-io/verdict/services/internal/stream"
 )
@@ -47,6 +48,9 @@ type boot struct {
 	sent  uint64  // no number above it can be confirmed, since it was never sent
 	acked []acked // batches that are acknowledged and not confirmed, in order
 	at    place   // where next is
+	// While the disk does not give what is next, which holds up no other boot.
+	retryAt time.Time
+	err     error
 }
 
 // acked is a batch that the stream has acknowledged, as far as that matters: up to which number, at which sequence.
@@ -149,7 +153,7 @@ func recoverBoot(dir, machine string) (*boot, error) {
 		return nil, errors.Join(err, b.unmap())
 	}
 	b.bound = boundOf(h, page.data, machine, b.last)
-	b.closed = loadWord(page.data, wordClosed) != 0
+	b.closed = loadWord(page.data, wordClosed) != 0 && b.last == b.bound // a machine may die with the end not yet on its disk
 	b.sent = b.bound
 	if len(b.segments) > 0 {
 		b.next = max(1, b.segments[0].first)

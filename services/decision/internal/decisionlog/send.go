@@ -1,6 +1,7 @@
 package decisionlog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -148,7 +149,7 @@ func (s *sender) launch(now time.Time) (wait time.Duration) {
 			}
 			continue
 		}
-		at := s.partitions[b.partition].retryAt
+		at := s.pausedUntil(b)
 		if lingers {
 			if s.lingers.IsZero() {
 				s.lingers = now.Add(s.w.cfg.Linger)
@@ -164,13 +165,21 @@ func (s *sender) launch(now time.Time) (wait time.Duration) {
 				return 0
 			}
 			s.fail(b, err)
-			at = s.partitions[b.partition].retryAt
+			at = s.pausedUntil(b)
 		}
 		if until := at.Sub(now); wait == 0 || until < wait {
 			wait = until
 		}
 	}
 	return wait
+}
+
+// pausedUntil is when a boot's next batch may be sent.
+func (s *sender) pausedUntil(b *boot) time.Time {
+	if at := s.partitions[b.partition].retryAt; at.After(b.retryAt) {
+		return at
+	}
+	return b.retryAt
 }
 
 // publish sends the next batch of a boot.
@@ -180,8 +189,9 @@ func (s *sender) publish(b *boot) (*flight, error) {
 	}
 	batch, f, err := s.gather(b)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errUnreadable, err)
 	}
+	b.err, b.retryAt = nil, time.Time{}
 	msg := &nats.Msg{Subject: stream.DecisionSubject(b.partition, b.node, b.boot), Data: batch}
 	f.future, err = s.js.PublishMsgAsync(msg, jetstream.WithRetryAttempts(0))
 	if err != nil {
@@ -190,6 +200,9 @@ func (s *sender) publish(b *boot) (*flight, error) {
 	b.sent = max(b.sent, f.last)
 	return f, nil
 }
+
+// errUnreadable: the disk does not give records any more that it gave when the boot was recovered.
+var errUnreadable = errors.New("decisions in the spool cannot be read")
 
 // gather makes the next batch of a boot.
 func (s *sender) gather(b *boot) (encoded []byte, f *flight, err error) {
@@ -320,6 +333,10 @@ func (b *boot) remember(a acked) {
 // fail has the batch sent again after a pause. Why it failed does not matter: whether it is in the stream is not known, and audit
 // drops what comes twice.
 func (s *sender) fail(b *boot, err error) {
+	if errors.Is(err, errUnreadable) {
+		s.unreadable(b, err)
+		return
+	}
 	p := s.partitions[b.partition]
 	pause := s.w.cfg.Retry * time.Duration(min(1<<min(p.fails, 10), 40))
 	p.fails++
@@ -331,6 +348,15 @@ func (s *sender) fail(b *boot, err error) {
 	}
 	p.err = err
 	s.tell(fmt.Errorf("decisions do not get into stream %s: %w", stream.DecisionStream(b.partition), err))
+}
+
+// unreadable has a boot wait, and no other.
+func (s *sender) unreadable(b *boot, err error) {
+	if b.err == nil {
+		s.w.cfg.Logger.Error("decisions in the spool cannot be read; the others are sent", slog.String("boot", b.boot.String()), slog.Any("error", err))
+	}
+	b.err, b.retryAt = err, time.Now().Add(40*s.w.cfg.Retry)
+	s.tell(err)
 }
 
 // well notes that a partition takes batches.
@@ -346,7 +372,11 @@ func (s *sender) well(p *partition) {
 		}
 	}
 	s.w.cfg.Logger.Info("batches of decisions get into their streams again")
-	s.tell(nil)
+	var unreadable error
+	for _, b := range s.boots {
+		unreadable = cmp.Or(unreadable, b.err)
+	}
+	s.tell(unreadable)
 }
 
 func (s *sender) tell(err error) {

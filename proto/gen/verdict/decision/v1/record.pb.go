@@ -857,7 +857,8 @@ type DecisionDetail struct {
 	// The context as typed for evaluation, context.system.now included, in Cedar's JSON form, so that tool schemas are not
 	// needed again. Empty when it was left out for its size or could not be typed.
 	ContextJson string `protobuf:"bytes,8,opt,name=context_json,json=contextJson,proto3" json:"context_json,omitempty"`
-	// SHA-256 of the AuthorizeRequest (of a batch, its item) in deterministic binary form, before anything was typed.
+	// SHA-256 of the AuthorizeRequest (of a batch, its item) in deterministic binary form, before anything was typed. Empty when
+	// something was redacted: short values could be guessed from it.
 	RequestDigest []byte `protobuf:"bytes,9,opt,name=request_digest,json=requestDigest,proto3" json:"request_digest,omitempty"`
 	// context.system.now as used, microseconds since 1970 UTC.
 	NowUs int64 `protobuf:"varint,10,opt,name=now_us,json=nowUs,proto3" json:"now_us,omitempty"`
