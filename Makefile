@@ -62,11 +62,12 @@ doctor: $(BIN)/devservers ## Say what this machine lacks; needs nothing but Go
 
 .PHONY: fetch
 fetch: $(BIN)/devservers ## Download Postgres and ClickHouse, once
-	$(BIN)/devservers fetch
+	@$(BIN)/devservers fetch
 
 .PHONY: dev-build
 dev-build: ## Build the programs into .bin
-	CGO_ENABLED=0 $(GO) build -o $(BIN)/ ./services/cmd/...
+	@echo 'build: the programs, into $(BIN); the first time takes a minute or two' >&2
+	@CGO_ENABLED=0 $(GO) build -o $(BIN)/ ./services/cmd/...
 
 .PHONY: clean
 clean: ## Remove what was built; .data and the caches stay
@@ -74,26 +75,35 @@ clean: ## Remove what was built; .data and the caches stay
 
 ##@ See it work
 
-# Where everything is kept that a run of Verdict on this machine leaves behind.
+# Where everything is kept that a run of Verdict on this machine leaves behind, and what it is.
 DATA ?= .data
 PORTS ?= fixed
-DEV_DATA := $(addprefix $(DATA)/,nats nats.log decision decision.log decision.addr control.log control.addr audit.log audit.addr \
-	signing-key.pem trusted-keys.json clickhouse-secret users.xml)
+DEV_DATA := keys keys.new users.xml nats nats.log decision $(foreach service,control decision audit,$(service).log $(service).addr .$(service).addr-*)
+data = $(or $(strip $(DATA)),$(error DATA is empty: name a folder))
 
+# The keys come into being in one step, so that a start that is broken off leaves all or none of them. exec: devservers must be
+# the child of make, to see it go.
 .PHONY: dev
 dev: $(BIN)/devservers fetch dev-build ## Run everything, with the refund example, until Ctrl-C
-	@mkdir -p '$(DATA)'; \
-	export VERDICT_SIGNING_KEY='$(DATA)/signing-key.pem' VERDICT_TRUSTED_KEYS='$(DATA)/trusted-keys.json' \
-		VERDICT_CLICKHOUSE_SECRET='$(DATA)/clickhouse-secret'; \
-	[ -e '$(DATA)/clickhouse-secret' ] || $(BIN)/verdict keygen > /dev/null; \
-	$(BIN)/verdict clickhouse-users > '$(DATA)/users.xml'; \
-	exec $(BIN)/devservers --data '$(DATA)/servers' --ports $(PORTS) --clickhouse-users '$(DATA)/users.xml' -- \
-		$(BIN)/verdict dev --data '$(DATA)'
+	@keys='$(data)/keys'; mkdir -p '$(data)'; \
+	if [ ! -d "$$keys" ]; then \
+		rm -rf "$$keys.new"; mkdir -m 700 "$$keys.new"; \
+		$(BIN)/verdict keygen --signing-key "$$keys.new/signing-key.pem" --trusted-keys "$$keys.new/trusted-keys.json" \
+			--clickhouse-secret "$$keys.new/clickhouse-secret" > /dev/null; \
+		mv "$$keys.new" "$$keys"; \
+	fi; \
+	export VERDICT_SIGNING_KEY="$$keys/signing-key.pem" VERDICT_TRUSTED_KEYS="$$keys/trusted-keys.json" \
+		VERDICT_CLICKHOUSE_SECRET="$$keys/clickhouse-secret"; \
+	$(BIN)/verdict clickhouse-users > '$(data)/users.xml'; \
+	exec $(BIN)/devservers --data '$(data)/servers' --ports $(PORTS) --clickhouse-users '$(data)/users.xml' -- \
+		$(BIN)/verdict dev --data '$(data)'
 
 .PHONY: reset
 reset: $(BIN)/devservers ## Remove all that make dev has stored
-	@$(BIN)/devservers reset --data '$(DATA)/servers'
-	@rm -rf $(DEV_DATA) && { [ ! -d '$(DATA)' ] || rmdir '$(DATA)'; }
+	@[ -d '$(data)' ] || exit 0; \
+	$(BIN)/devservers reset --data '$(data)/servers'; \
+	(cd '$(data)' && rm -rf $(DEV_DATA)); \
+	rmdir '$(data)' 2> /dev/null || echo '$(data) stays: there are files in it that are not from make dev' >&2
 
 ##@ Tests
 
@@ -117,17 +127,21 @@ test-faults: $(BIN)/devservers ## Run the tests in which things fail, which take
 
 .PHONY: fuzz
 fuzz: ## Fuzz every target for FUZZTIME
-	@targets=$$($(GO) test -list '^Fuzz' ./services/... | awk ' \
+	@targets=$$($(GO) test -list '^Fuzz' $(PACKAGES) | awk ' \
 		/^Fuzz/ {names[n++] = $$1} /^ok/ {for (i = 0; i < n; i++) print $$2, names[i]; n = 0}'); \
 	while read -r package name; do \
 		if [ -z "$$name" ] || ! grep -qE '$(FUZZ)' <<< "$$name"; then continue; fi; \
 		echo "$$package $$name"; \
-		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $(ARGS) "$$package" < /dev/null; \
+		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $(ARGS) "$$package" < /dev/null; \
 	done <<< "$$targets"
 
 .PHONY: bench
 bench: $(BIN)/devservers ## Run the benchmarks
 	@$(DEVSERVERS_FSYNC) $(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem $(ARGS) $(or $(TEST),./services/...)
+
+.PHONY: loadtest
+loadtest: ## Put load on the decision node of make dev; CPU per request beside an empty handler
+	cd loadtest && GOWORK=off $(GO) run . authorize --codec json,json-text,binary $(ARGS)
 
 ##@ Code
 
@@ -192,7 +206,7 @@ tools: $(GENERATORS) $(GOLANGCI) $(BIN)/devservers ## Build the tools into .bin
 
 # Built anew when the pinned version, the sources or Go itself have changed. touch, since go build leaves the time of a
 # program alone that is up to date.
-build-tool = cd $(1) && GOWORK=off CGO_ENABLED=0 $(GO) build -o '$(abspath $@)' $(2) && touch '$(abspath $@)'
+build-tool = @echo 'build: $@' >&2; cd $(1) && GOWORK=off CGO_ENABLED=0 $(GO) build -o '$(abspath $@)' $(2) && touch '$(abspath $@)'
 
 $(BIN)/buf: tools/go.mod tools/go.sum $(BIN)/.go-version
 	$(call build-tool,tools,github.com/bufbuild/buf/cmd/buf)

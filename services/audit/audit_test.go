@@ -207,7 +207,11 @@ func TestQueryValues(t *testing.T) {
 		{"CAST(tuple(1, 'a'), 'Tuple(n UInt8, s String)')", "Tuple(n UInt8, s String)", `{"n":1,"s":"a"}`},
 		{"toUUID('00000000-0000-0000-0000-000000000001')", "UUID", `"00000000-0000-0000-0000-000000000001"`},
 		{"toIPv4('127.0.0.1')", "IPv4", `"127.0.0.1"`},
-		{"CAST('{\"a\": 1}', 'JSON')", "JSON", `{"a":"1"}`},
+		{"CAST('{\"a\": 1}', 'JSON')", "JSON", `"{\"a\":1}"`},
+		{"CAST('{\"a\": 1, \"b\": 2}', 'JSON(max_dynamic_paths=0)')", "JSON(max_dynamic_paths=0)", `"{\"a\":1,\"b\":2}"`},
+		{"CAST('2026-11-20 13:14:15.5', 'Nullable(DateTime64(3, \\'UTC\\'))')", "Nullable(DateTime64(3, 'UTC'))", `"2026-11-20T13:14:15.5Z"`},
+		{"CAST('2026-11-20', 'Nullable(Date)')", "Nullable(Date)", `"2026-11-20"`},
+		{"map(toDate('2026-11-20'), 1)", "Map(Date, UInt8)", `{"2026-11-20":1}`},
 	} {
 		messages, err := c.query(t.Context(), "SELECT "+test.sql+" AS v")
 		if err != nil || len(messages) != 2 || len(messages[1].GetRows()) != 1 {
@@ -265,6 +269,8 @@ func TestRefusals(t *testing.T) {
 		{"SELECT 1 SETTINGS max_threads = 1", connect.CodePermissionDenied, "SETTINGS"},
 		{"SELECT file('/etc/passwd')", connect.CodePermissionDenied, "file"},
 		{"SELECT number FROM numbers(200000)", connect.CodeResourceExhausted, "LIMIT"},
+		{"SELECT range(300000)", connect.CodeResourceExhausted, "shorter arrays"},
+		{"SELECT map('a', [range(300000)])", connect.CodeResourceExhausted, "shorter arrays"},
 		{"SELECT groupArray(number) FROM numbers(1000000000)", connect.CodeResourceExhausted, "shorter time"},
 		{"SELECT '" + strings.Repeat("x", 300<<10) + "'", connect.CodeInvalidArgument, "bytes"},
 		{"SELECT '" + strings.Repeat("x", 10<<20) + "'", connect.CodeResourceExhausted, ""},
@@ -364,6 +370,7 @@ func TestSettingsAreRefused(t *testing.T) {
 	}{
 		{nil, "--clickhouse-url"},
 		{[]string{"--clickhouse-url", "clickhouse://127.0.0.1:1"}, "names no database"},
+		{[]string{"--clickhouse-url", "clickhouse://127.0.0.1:1,127.0.0.1:2/verdict"}, "several servers"},
 		{[]string{"--clickhouse-url", "http://127.0.0.1:1/verdict"}, "native protocol"},
 		{[]string{"--clickhouse-url", "::"}, "clickhouse://"},
 		{[]string{"--clickhouse-url", "clickhouse://127.0.0.1:1/verdict", "--accounts", "1"}, "12 digits"},

@@ -1,16 +1,19 @@
-// Package e2e runs the services together, as the built binaries, with the race detector in them.
+// Package e2e runs the services together, as the built binaries, with the race detector in them where the tests have it.
 package e2e
 
 import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,6 +32,10 @@ import (
 var bin string // the folder of the binaries
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == parallel.DefValue {
+		_ = parallel.Value.Set(strconv.Itoa(3 * runtime.GOMAXPROCS(0))) // a number; most of the time tests wait for processes
+	}
 	os.Exit(run(m))
 }
 
@@ -39,7 +46,7 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	bin = dir
-	build := exec.Command("go", "build", "-race", "-o", dir, "../cmd/...")
+	build := exec.Command("go", slices.Concat([]string{"build", "-o", dir}, buildFlags, []string{"../cmd/..."})...)
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
 		panic(err)
@@ -54,7 +61,7 @@ type site struct {
 	environ []string
 }
 
-func newSite(t *testing.T) *site {
+func newSite(t testing.TB) *site {
 	t.Helper()
 	s := &site{nats: testenv.NewNATS(t)}
 	s.Database = testenv.NewDatabase(t, func(ctx context.Context, owner string) error {
@@ -77,7 +84,7 @@ func newSite(t *testing.T) *site {
 }
 
 // verdict runs the tool and returns what it printed and its exit status.
-func (s *site) verdict(t *testing.T, args ...string) (string, int) {
+func (s *site) verdict(t testing.TB, args ...string) (string, int) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "verdict"), args...)
 	cmd.Env = s.environ
@@ -97,7 +104,7 @@ type daemon struct {
 	done chan struct{} // closed when the process has ended
 }
 
-func (s *site) control(t *testing.T) *daemon {
+func (s *site) control(t testing.TB) *daemon {
 	t.Helper()
 	addr := filepath.Join(t.TempDir(), "addr")
 	d := &daemon{log: &bytes.Buffer{}, done: make(chan struct{})}

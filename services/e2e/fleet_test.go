@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/types/known/structpb"
 
@@ -36,14 +37,18 @@ type fleet struct {
 	engine     string // id
 }
 
-func newFleet(t *testing.T) *fleet {
+func newFleet(t testing.TB) *fleet {
 	t.Helper()
 	f := &fleet{site: newSite(t), dir: t.TempDir()}
 	f.clickhouse = testenv.NewClickHouse(t, func(ctx context.Context, owner string) error {
-		out, err := exec.CommandContext(ctx, filepath.Join(bin, "verdict"), "migrate", "--clickhouse-url", owner).CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("%w: %s", err, out)
-		}
+		// The development server ends when a client dies at the wrong moment, as clients of other tests do, and is started again.
+		testenv.Eventually(t, "migrating ClickHouse", func() error {
+			out, err := exec.CommandContext(ctx, filepath.Join(bin, "verdict"), "migrate", "--clickhouse-url", owner).CombinedOutput()
+			if err != nil {
+				return fmt.Errorf("%w: %s", err, out)
+			}
+			return nil
+		})
 		return nil
 	})
 	f.environ = append(f.environ, "VERDICT_CLICKHOUSE_URL="+f.clickhouse.URL, "VERDICT_CLICKHOUSE_SECRET="+f.clickhouse.SecretFile,
@@ -57,10 +62,11 @@ type service struct {
 	url  string
 	log  *bytes.Buffer // complete once the process has ended
 	done chan struct{} // closed when the process has ended
+	told bool          // to end
 }
 
 // start starts a service; one that is started anew keeps its address, since others know it.
-func (f *fleet) start(t *testing.T, name, addr string, environ ...string) *service {
+func (f *fleet) start(t testing.TB, name, addr string, environ ...string) *service {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "addr")
 	s := &service{log: &bytes.Buffer{}, done: make(chan struct{})}
@@ -71,6 +77,20 @@ func (f *fleet) start(t *testing.T, name, addr string, environ ...string) *servi
 	}
 	go func() { defer close(s.done); _ = s.cmd.Wait() }()
 	t.Cleanup(func() {
+		select {
+		case <-s.done:
+			if !s.told {
+				t.Errorf("%s ended by itself: %v", name, s.cmd.ProcessState)
+			}
+		default:
+		}
+		if name == "audit" { // its connections end in order, since the development ClickHouse may not outlive others
+			_ = s.cmd.Process.Signal(syscall.SIGTERM)
+			select {
+			case <-s.done:
+			case <-time.After(5 * time.Second):
+			}
+		}
 		s.kill()
 		if strings.Contains(s.log.String(), "DATA RACE") || t.Failed() {
 			t.Errorf("%s printed:\n%s", name, s.log)
@@ -93,13 +113,15 @@ const anyAddr = "127.0.0.1:0"
 
 // kill is kill -9.
 func (s *service) kill() {
+	s.told = true
 	_ = s.cmd.Process.Kill()
 	<-s.done
 }
 
 // end is SIGTERM, and the exit status.
-func (s *service) end(t *testing.T) int {
+func (s *service) end(t testing.TB) int {
 	t.Helper()
+	s.told = true
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -108,17 +130,17 @@ func (s *service) end(t *testing.T) int {
 }
 
 // ready is nil when the service says so.
-func (s *service) ready(t *testing.T) error {
+func (s *service) ready(t testing.TB) error {
 	t.Helper()
 	status, text := s.get(t, "/readyz")
 	if status != http.StatusOK {
-		return errors.New(text) //nolint:err113 // a test's
+		return errors.New(text)
 	}
 	return nil
 }
 
 // get is the status and the body of an answer, 0 when there is none.
-func (s *service) get(t *testing.T, path string) (int, string) {
+func (s *service) get(t testing.TB, path string) (int, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+path, nil)
 	if err != nil {
@@ -147,7 +169,7 @@ func (s *service) auditClient() auditv1connect.AuditServiceClient {
 }
 
 // loadExample makes the refund example, with a limit of 1000, and returns the revision that has it.
-func (f *fleet) loadExample(t *testing.T, control *service) string {
+func (f *fleet) loadExample(t testing.TB, control *service) string {
 	t.Helper()
 	c, ctx := control.controlClient(), t.Context()
 	engine, err := c.CreatePolicyEngine(ctx, &controlv1.CreatePolicyEngineRequest{Name: "RefundEngine"})
@@ -175,7 +197,7 @@ func (f *fleet) loadExample(t *testing.T, control *service) string {
 }
 
 // permit makes a policy that permits refunds below a limit, and waits until it decides.
-func (f *fleet) permit(t *testing.T, control *service, name string, limit int) string {
+func (f *fleet) permit(t testing.TB, control *service, name string, limit int) string {
 	t.Helper()
 	statement := fmt.Sprintf(`permit(principal, action == AgentCore::Action::"RefundTarget___process_refund", resource == AgentCore::Gateway::%q)
 		when { context.input.amount < %d };`, f.gateway, limit)
@@ -191,7 +213,7 @@ func (f *fleet) permit(t *testing.T, control *service, name string, limit int) s
 		})
 		revision = now.GetRevision()
 		if err == nil && now.GetPolicy().GetStatus() != eventv1.Status_STATUS_ACTIVE {
-			err = fmt.Errorf("%v %v", now.GetPolicy().GetStatus(), now.GetPolicy().GetStatusReasons()) //nolint:err113 // a test's
+			err = fmt.Errorf("%v %v", now.GetPolicy().GetStatus(), now.GetPolicy().GetStatusReasons())
 		}
 		return err
 	})
@@ -210,7 +232,11 @@ func lambda(tools ...*eventv1.Tool) *eventv1.TargetDefinition {
 
 // refund asks a node about a refund.
 func (f *fleet) refund(ctx context.Context, node *service, amount float64, revision string) (*decisionv1.AuthorizeResponse, error) {
-	return node.decisionClient().Authorize(ctx, &decisionv1.AuthorizeRequest{
+	return node.decisionClient().Authorize(ctx, f.refundRequest(amount, revision))
+}
+
+func (f *fleet) refundRequest(amount float64, revision string) *decisionv1.AuthorizeRequest {
+	return &decisionv1.AuthorizeRequest{
 		Principal: &decisionv1.Principal{Type: "AgentCore::OAuthUser", Id: "u-1", Tags: map[string]string{"role": "refund-agent"}},
 		Action:    &decisionv1.Entity{Type: "AgentCore::Action", Id: "RefundTarget___process_refund"},
 		Resource:  &decisionv1.Entity{Type: "AgentCore::Gateway", Id: f.gateway},
@@ -218,11 +244,11 @@ func (f *fleet) refund(ctx context.Context, node *service, amount float64, revis
 			Fields: map[string]*structpb.Value{"orderId": structpb.NewStringValue("1"), "amount": structpb.NewNumberValue(amount)},
 		})}},
 		AtLeastRevision: revision,
-	})
+	}
 }
 
 // wantRefund wants a refund to be allowed or not.
-func (f *fleet) wantRefund(t *testing.T, node *service, amount float64, allowed bool, revision string) *decisionv1.AuthorizeResponse {
+func (f *fleet) wantRefund(t testing.TB, node *service, amount float64, allowed bool, revision string) *decisionv1.AuthorizeResponse {
 	t.Helper()
 	got, err := f.refund(t.Context(), node, amount, revision)
 	must(t, err)
@@ -249,10 +275,10 @@ func (f *fleet) sql(ctx context.Context, audit *service, text string) ([][]any, 
 }
 
 // wantRows waits until SQL finds every one of these decisions, each once, and nothing else.
-func (f *fleet) wantRows(t *testing.T, audit *service, ids []string) {
+func (f *fleet) wantRows(t testing.TB, audit *service, ids []string) {
 	t.Helper()
 	want := slices.Sorted(slices.Values(ids))
-	testenv.Eventually(t, "the rows", func() error {
+	testenv.Within(t, time.Minute, "the rows", func() error {
 		rows, err := f.sql(t.Context(), audit, "SELECT decision_id FROM decisions ORDER BY decision_id")
 		if err != nil {
 			return err
@@ -262,13 +288,13 @@ func (f *fleet) wantRows(t *testing.T, audit *service, ids []string) {
 			got[i], _ = row[0].(string)
 		}
 		if !slices.Equal(got, want) {
-			return fmt.Errorf("%d rows, %d decisions", len(got), len(want)) //nolint:err113 // a test's
+			return fmt.Errorf("%d rows, %d decisions", len(got), len(want))
 		}
 		return nil
 	})
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -50,7 +50,7 @@ func (a *address) events() eventv1connect.EventServiceClient {
 }
 
 // keyring is what followers of the site trust.
-func (s *site) keyring(t *testing.T) stream.Keyring {
+func (s *site) keyring(t testing.TB) stream.Keyring {
 	t.Helper()
 	for _, entry := range s.environ {
 		if path, ok := strings.CutPrefix(entry, "VERDICT_TRUSTED_KEYS="); ok {
@@ -112,7 +112,7 @@ func (s *site) follow(t *testing.T, control *address, dir string) *follower {
 }
 
 // head is control's, checked.
-func (s *site) head(t *testing.T, control *address) stream.Head {
+func (s *site) head(t testing.TB, control *address) stream.Head {
 	t.Helper()
 	var head stream.Head
 	testenv.Eventually(t, "control's head", func() error {

@@ -51,29 +51,38 @@ func TestRefund(t *testing.T) {
 		}
 		boots := got.GetBoots()
 		if len(boots) != 1 || boots[0].GetStatus() != auditv1.CompletenessStatus_COMPLETENESS_STATUS_COMPLETE || boots[0].GetRecorded() != 4 {
-			return fmt.Errorf("%v", boots) //nolint:err113 // a test's
+			return fmt.Errorf("%v", boots)
 		}
 		return nil
 	})
 }
 
-// A node that was there before answers with control and NATS both down: at once, at its revision, and it says that it is stale
-// when it is.
+// A node that was there before answers with control and NATS both down, at once and at its revision, however it ended; one that was
+// not is not ready, and answers nothing.
 func TestNodeStartsAlone(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
 	control := f.start(t, "control", anyAddr)
+	f.start(t, "audit", anyAddr)
 	node := f.start(t, "decision", anyAddr, "VERDICT_CONTROL_URL="+control.url)
 	before := f.wantRefund(t, node, 500, true, f.loadExample(t, control))
-	node.kill()
+	if code := node.end(t); code != 0 {
+		t.Errorf("the node exits %d", code)
+	}
 	control.kill()
 	f.nats.Stop()
-	node = f.start(t, "decision", anyAddr, "VERDICT_CONTROL_URL="+control.url)
-	must(t, node.ready(t))
-	after := f.wantRefund(t, node, 500, true, before.GetRevision())
-	f.wantRefund(t, node, 2000, false, before.GetRevision())
-	if after.GetDecisionId() == before.GetDecisionId() {
-		t.Error("two boots gave out one id")
+	ids := map[string]bool{before.GetDecisionId(): true}
+	for life := range 3 {
+		if life > 0 {
+			node.kill()
+		}
+		node = f.start(t, "decision", anyAddr, "VERDICT_CONTROL_URL="+control.url)
+		must(t, node.ready(t))
+		ids[f.wantRefund(t, node, 500, true, before.GetRevision()).GetDecisionId()] = true
+		ids[f.wantRefund(t, node, 2000, false, before.GetRevision()).GetDecisionId()] = true
+	}
+	if len(ids) != 7 {
+		t.Errorf("the boots gave out an id twice: %v", ids)
 	}
 	testenv.Eventually(t, "what /readyz says", func() error {
 		_, text := node.get(t, "/readyz")

@@ -10,7 +10,7 @@ import (
 
 // runDev runs everything on this machine.
 func runDev(ctx context.Context, args, environ []string) error {
-	cfg := dev.Config{Environ: environ, Out: os.Stdout}
+	cfg := dev.Config{Environ: environ, Out: os.Stdout, Progress: os.Stderr}
 	fs := process.NewFlags("dev", "runs all services on this machine with the refund example; `make dev` gives it a Postgres and a ClickHouse")
 	fs.String(&cfg.Dir, "data", "", ".data", "`FOLDER` of what stays: keys, NATS, decisions on their way, logs of the services")
 	fs.String(&cfg.ControlAddr, "control-addr", "VERDICT_CONTROL_ADDR", "127.0.0.1:7401", "`HOST:PORT` of control, :0 for any")

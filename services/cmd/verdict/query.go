@@ -14,7 +14,7 @@ import (
 func runQuery(ctx context.Context, args, environ []string) error {
 	var url, sql, format string
 	fs := process.NewFlags("query", "asks audit with SQL: verdict query --sql 'SELECT … FROM decisions …'; without --sql it reads the text from stdin")
-	fs.String(&url, "audit-url", "VERDICT_AUDIT_URL", "http://127.0.0.1:7403", "`URL` of audit")
+	fs.String(&url, "audit-url", "VERDICT_QUERY_URL", "http://127.0.0.1:7403", "`URL` of audit")
 	fs.String(&sql, "sql", "", "", "one `SELECT` in ClickHouse's SQL; the table is decisions")
 	fs.Choice(&format, "format", "", "table", "aligned columns, or a JSON object a row", "table", "json")
 	if err := fs.Parse(args, environ); err != nil {

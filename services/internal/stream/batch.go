@@ -18,6 +18,9 @@ const (
 	MaxBatch = 512 << 10
 	// MaxBatchRecords is the most that the records of a batch amount to before compression.
 	MaxBatchRecords = 4 << 20
+	// MaxBatchCount is the most records that a batch has. Nodes send fewer; without a bound a few bytes of zeros, compressed, would
+	// be millions of them.
+	MaxBatchCount = 10_000
 	// MaxRecord is the largest record that is kept whole; a larger one leaves its context out.
 	MaxRecord = 384 << 10
 
@@ -51,6 +54,9 @@ func EncodeBatch(b Batch) ([]byte, error) {
 	if got, want := uint64(len(b.Records)), b.LastSeq-b.FirstSeq+1; got != want || got == 0 {
 		return nil, fmt.Errorf("batch %d to %d has %d records", b.FirstSeq, b.LastSeq, got)
 	}
+	if len(b.Records) > MaxBatchCount {
+		return nil, fmt.Errorf("batch %d to %d has more than %d records", b.FirstSeq, b.LastSeq, MaxBatchCount)
+	}
 	size := 0
 	for _, record := range b.Records {
 		size += binary.MaxVarintLen32 + len(record)
@@ -71,7 +77,7 @@ func EncodeBatch(b Batch) ([]byte, error) {
 }
 
 // DecodeBatch is the inverse of EncodeBatch. What it refuses, with an error that wraps ErrBatch, can never be read: it is no more
-// than MaxBatchRecords and holds as many records as it says. The records themselves are not looked at.
+// than MaxBatchRecords and MaxBatchCount, and holds as many records as it says. The records themselves are not looked at.
 func DecodeBatch(data []byte) (Batch, error) {
 	b, err := decodeBatch(data)
 	if err != nil {
@@ -92,6 +98,8 @@ func decodeBatch(data []byte) (Batch, error) {
 		return Batch{}, fmt.Errorf("its boot has %d bytes", len(m.GetBoot()))
 	case m.GetFirstSeq() == 0 || m.GetLastSeq() < m.GetFirstSeq() || m.GetGivenOut() < m.GetLastSeq():
 		return Batch{}, fmt.Errorf("it is numbered %d to %d of %d", m.GetFirstSeq(), m.GetLastSeq(), m.GetGivenOut())
+	case m.GetLastSeq()-m.GetFirstSeq() >= MaxBatchCount:
+		return Batch{}, fmt.Errorf("it has %d records, more than %d", m.GetLastSeq()-m.GetFirstSeq()+1, MaxBatchCount)
 	case m.GetRecordsSize() > MaxBatchRecords:
 		return Batch{}, fmt.Errorf("its records have %d bytes, more than %d", m.GetRecordsSize(), MaxBatchRecords)
 	}

@@ -57,7 +57,8 @@ func TestBatchRefused(t *testing.T) {
 		"other compression":  {func(m *decisionv1.DecisionBatch) { m.Compression = 9 }, "upgrade"},
 		"a record less":      {func(m *decisionv1.DecisionBatch) { m.LastSeq-- }, "behind the last"},
 		"a record more":      {func(m *decisionv1.DecisionBatch) { m.LastSeq++ }, "cut off"},
-		"numbers past bytes": {func(m *decisionv1.DecisionBatch) { m.LastSeq, m.GivenOut = 1<<60, 1<<60 }, "are no"},
+		"numbers past bytes": {func(m *decisionv1.DecisionBatch) { m.LastSeq, m.GivenOut = 9000, 9000 }, "are no"},
+		"too many":           {func(m *decisionv1.DecisionBatch) { m.LastSeq, m.GivenOut = 1<<60, 1<<60 }, "more than"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			data, err := stream.EncodeBatch(batch())
@@ -76,6 +77,37 @@ func TestBatchRefused(t *testing.T) {
 				t.Errorf("it says %v, and should say %q", err, c.says)
 			}
 		})
+	}
+}
+
+// A few bytes, compressed, that would be millions of records.
+func TestBatchOfTooManyRecords(t *testing.T) {
+	b := batch()
+	b.Records = make([][]byte, stream.MaxBatchCount)
+	b.LastSeq = b.FirstSeq + stream.MaxBatchCount - 1
+	b.GivenOut = b.LastSeq + 1
+	data, err := stream.EncodeBatch(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.DecodeBatch(data); err != nil {
+		t.Error(err)
+	}
+	b.Records, b.LastSeq = append(b.Records, nil), b.LastSeq+1
+	if _, err := stream.EncodeBatch(b); err == nil {
+		t.Error("a batch that nobody reads was encoded")
+	}
+	var m decisionv1.DecisionBatch
+	if err := proto.Unmarshal(data, &m); err != nil {
+		t.Fatal(err)
+	}
+	m.LastSeq, m.RecordsSize, m.Records = m.GetLastSeq()+1, m.GetRecordsSize()+1, make([]byte, stream.MaxBatchCount+1)
+	m.Compression = decisionv1.Compression_COMPRESSION_UNSPECIFIED
+	if data, err = proto.Marshal(&m); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.DecodeBatch(data); !errors.Is(err, stream.ErrBatch) {
+		t.Errorf("%v; want that it is no batch", err)
 	}
 }
 

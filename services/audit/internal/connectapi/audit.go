@@ -5,11 +5,11 @@ package connectapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/structpb"
 
 	auditv1 "github.com/verdict-io/verdict/proto/gen/verdict/audit/v1"
 	"github.com/verdict-io/verdict/proto/gen/verdict/audit/v1/auditv1connect"
@@ -85,9 +85,9 @@ func (p *page) head(columns []store.Column) error {
 }
 
 func (p *page) row(values []any) error {
-	list := &structpb.ListValue{}
-	for i, v := range values {
-		list.Values = append(list.Values, value(v, p.columns[i].Type))
+	list, ok := row(values, p.columns)
+	if !ok {
+		return &store.QueryError{Kind: store.ErrLimit, Message: fmt.Sprintf("a row of the result has more than %d values; ask for shorter arrays", maxValues)}
 	}
 	p.message.Rows = append(p.message.Rows, list)
 	if p.size += proto.Size(list); p.size < maxMessage {

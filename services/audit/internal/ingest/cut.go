@@ -12,6 +12,7 @@ const (
 // block is messages that follow each other, the unit of what is inserted.
 type block struct {
 	first, last uint64
+	ends        time.Time // the server's timestamp of the last
 	second      time.Time // the second of the server's timestamps
 	rows, bytes int
 	batches     []*batch
@@ -32,7 +33,7 @@ func (c *cutter) add(m message) (closed []*block) {
 		c.open = &block{first: m.sequence, second: second}
 	}
 	b := c.open
-	b.last = m.sequence
+	b.last, b.ends = m.sequence, m.storedAt
 	b.bytes += m.size
 	if m.batch != nil {
 		b.rows += m.batch.rows()

@@ -297,6 +297,93 @@ func TestStreamLosesItsTail(t *testing.T) {
 	b.settle(t, x)
 }
 
+// An ingester dies after its INSERT has landed and before it saved that, and then NATS comes back with an older copy, which lacks
+// the messages of that block. Other messages get their sequences, and so must not get the block's token.
+func TestStreamLosesWhatLanded(t *testing.T) {
+	b := newBench(t)
+	i, p := b.proxied(t, time.Minute)
+	stop := start(t, i)
+	x := b.newNode(t, "x", 1, 500)
+	b.settle(t, x)
+	b.nats.Stop()
+	backup := b.nats.Backup(t)
+	b.nats.Start(t)
+	testenv.Eventually(t, "the ingester's return", i.Status)
+	p.hold()
+	x.decide(enough)
+	testenv.Eventually(t, "rows that nobody confirmed", func() error { return b.landed(t.Context(), enough+1) })
+	testenv.Eventually(t, "acknowledgements", func() error { return x.acknowledged(enough + 1) })
+	stop()
+	before := b.progress(t)
+	b.nats.Stop()
+	b.nats.Restore(t, backup)
+	b.nats.Start(t)
+	x.decide(10) // of which the acknowledgement goes back
+	testenv.Eventually(t, "acknowledgements", func() error { return x.acknowledged(enough + 11) })
+	start(t, b.ingester(t, nil))
+	b.settle(t, x)
+	if after := b.progress(t); after.Epoch != before.Epoch+1 {
+		t.Errorf("the epoch was %d, and is %d", before.Epoch, after.Epoch)
+	}
+}
+
+// NATS comes back with an older copy while an ingester has a block in its hands that has not landed. Other messages get its
+// sequences, and another ingester their block into the table, with the same token: the first must not take that for its own.
+func TestStreamLosesWhatIsInHand(t *testing.T) {
+	b := newBench(t)
+	i, p := b.proxied(t, 300*time.Millisecond)
+	start(t, i)
+	testenv.Eventually(t, "the start", i.Status)
+	x := newSilentNode(t, b.nats.Connect(t), "x", 1, enough)
+	x.decide(enough - 1)
+	js, _ := b.stream(t)
+	publish := func(last uint64) (sequence uint64) {
+		data, err := x.batch(1, last, last, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		testenv.Eventually(t, "an acknowledgement", func() error {
+			got, err := js.Publish(t.Context(), stream.DecisionSubject(0, "x", x.boot), data)
+			if err == nil {
+				sequence = got.Sequence
+			}
+			return err
+		})
+		return sequence
+	}
+	b.nats.Stop()
+	backup := b.nats.Backup(t)
+	b.nats.Start(t)
+	p.swallow()
+	first := publish(enough)
+	testenv.Eventually(t, "the ingester's doubt", func() error {
+		if err := i.Status(); err == nil || !strings.Contains(err.Error(), "inserting a block") {
+			return fmt.Errorf("the status is %w", err)
+		}
+		return nil
+	})
+	b.nats.Stop()
+	b.nats.Restore(t, backup)
+	b.nats.Start(t)
+	if again := publish(10); again != first {
+		t.Fatalf("message %d is not in the place of %d", again, first)
+	}
+	other := b.ingester(t, nil)
+	stop := start(t, other)
+	testenv.Eventually(t, "another block in its place", func() error { return b.landed(t.Context(), 10) })
+	testenv.Eventually(t, "progress", func() error {
+		if b.progress(t).Sequence < first {
+			return errors.New("it is not saved")
+		}
+		return nil
+	})
+	stop()
+	p.release()
+	testenv.Eventually(t, "the status", i.Status)
+	x.start(t)
+	b.settle(t, x)
+}
+
 // NATS and ClickHouse are away, one after the other and together.
 func TestServersAway(t *testing.T) {
 	b := newBench(t)

@@ -27,7 +27,7 @@ type partition struct {
 
 	progress store.Progress // as saved
 	acceptor *acceptor
-	short    int           // looks in a row at which the stream ended below the progress
+	short    int           // looks in a row at which the stream lacked what was ingested
 	done     atomic.Uint64 // progress.Sequence, for the lag
 
 	mu     sync.Mutex
@@ -146,14 +146,22 @@ func (p *partition) take(ctx context.Context, b *block) error {
 	return nil
 }
 
-// insert returns when the block is in the table, or when its stream is another one by now. Then the block must not be sent any
-// more: whoever made the other one looked up what is in the table.
+// insert returns when the block is in the table, or when its stream is another one by now, or has not the block's messages any
+// more. Then the block must not be sent any more: whoever made the other one looked up what is in the table, and what was stored
+// in place of the messages may have landed with the block's token.
 func (p *partition) insert(ctx context.Context, b *block, a *accepted) error {
 	rows := store.Block{Partition: p.number, StreamID: p.progress.StreamID, FirstSequence: b.first, Rows: a.rows, Rejects: a.rejects}
 	began := time.Now()
 	err := p.persist(ctx, "inserting a block", p.cfg.InsertTimeout, func(ctx context.Context) error {
-		if _, err := p.look(ctx, p.progress.StreamID); err != nil {
+		s, err := p.look(ctx, p.progress.StreamID)
+		if err != nil {
 			return err
+		}
+		switch same, err := holds(ctx, s, b.last, b.ends); {
+		case err != nil:
+			return err
+		case !same:
+			return again("message %d is gone, or another one stands in its place", b.last)
 		}
 		return p.cfg.Store.Insert(ctx, rows)
 	})

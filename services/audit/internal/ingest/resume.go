@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -16,6 +17,9 @@ import (
 var errAgain = errors.New("the stream is not what it was")
 
 var errAway = errors.New("NATS does not answer; nodes keep their decisions until it does")
+
+// errLacks: a stream lost messages that were ingested.
+var errLacks = errors.New("the decision stream lacks messages that were ingested, and is made anew")
 
 func again(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", errAgain, fmt.Sprintf(format, args...))
@@ -73,7 +77,7 @@ func (p *partition) resume(ctx context.Context) (from uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := p.judge(ctx, after.CachedInfo().State.LastSeq); err != nil {
+	if err := p.judge(ctx, after); err != nil {
 		return 0, err
 	}
 	from = max(p.progress.Sequence+1, before.CachedInfo().State.FirstSeq)
@@ -159,14 +163,14 @@ func (p *partition) renew(ctx context.Context, info *jetstream.StreamInfo) error
 	return again("epoch %d begins, with stream %s", next.Epoch, next.StreamID)
 }
 
-// judge deletes a stream that ends below the progress. It lost messages, and what comes next would be taken for what was there
-// before. A server that is about to lose the leadership may say so too, hence several looks.
-func (p *partition) judge(ctx context.Context, last uint64) error {
-	if last >= p.progress.Sequence {
+// judge deletes a stream that lacks messages that were ingested. What comes next would be taken for what was there before. A server
+// that is about to lose the leadership may lack them too, hence several looks.
+func (p *partition) judge(ctx context.Context, s jetstream.Stream) error {
+	err := p.lacks(ctx, s)
+	if !errors.Is(err, errLacks) {
 		p.short = 0
-		return nil
+		return err
 	}
-	err := fmt.Errorf("the decision stream ends at message %d, below %d, which was ingested: it lost messages and is made anew", last, p.progress.Sequence)
 	if p.short++; p.short < 3 {
 		return err
 	}
@@ -178,6 +182,48 @@ func (p *partition) judge(ctx context.Context, last uint64) error {
 		return fmt.Errorf("deleting the decision stream, which lost messages: %w", err)
 	}
 	return again("it was deleted, having lost messages")
+}
+
+// lacks is errLacks when the stream has not got the last message that was ingested. That is the progress, or is behind it when a
+// block has landed and its ingester died before it saved that: then a block with other messages would get its token.
+func (p *partition) lacks(ctx context.Context, s jetstream.Stream) error {
+	if last := s.CachedInfo().State.LastSeq; last < p.progress.Sequence {
+		return fmt.Errorf("%w: it ends at message %d, below %d", errLacks, last, p.progress.Sequence)
+	}
+	var landed uint64
+	var at time.Time
+	err := p.persist(ctx, "asking what has landed of the stream", p.cfg.InsertTimeout, func(ctx context.Context) (err error) {
+		landed, at, err = p.cfg.Store.Landed(ctx, p.progress.StreamID, p.progress.Sequence)
+		return err
+	})
+	if err != nil || landed == 0 {
+		return err
+	}
+	if same, err := holds(ctx, s, landed, at); err != nil || same {
+		return err
+	}
+	now, err := p.load(ctx)
+	switch {
+	case err != nil:
+		return err
+	case now.Epoch != p.progress.Epoch || now.Sequence >= landed:
+		return again("another ingester got to message %d", now.Sequence)
+	}
+	return fmt.Errorf("%w: message %d is gone, or another one stands in its place", errLacks, landed)
+}
+
+// holds says whether a stream has the message of that sequence and time. The table keeps microseconds.
+func holds(ctx context.Context, s jetstream.Stream, sequence uint64, at time.Time) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	msg, err := s.GetMsg(ctx, sequence)
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("looking at message %d of the decision stream: %w", sequence, err)
+	}
+	return msg.Time.UnixMicro() == at.UnixMicro(), nil
 }
 
 // adjust gives a stream the settings that it should have: others may have been told to this ingester, or somebody else made it.

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+	chcolumn "github.com/ClickHouse/clickhouse-go/v2/lib/column"
 )
 
 // ErrUnavailable: ClickHouse does not answer.
@@ -64,6 +65,9 @@ var failures = []struct {
 
 // queryError is an error of an account's query, in words for whoever wrote it where the query is at fault.
 func queryError(err error) error {
+	if unknown, ok := errors.AsType[*chcolumn.UnsupportedColumnTypeError](err); ok {
+		return cannotBeSent(unknown)
+	}
 	answer, ok := errors.AsType[*clickhouse.Exception](err)
 	if err == nil || !ok {
 		return unavailable(err)
@@ -78,6 +82,11 @@ func queryError(err error) error {
 		}
 	}
 	return out
+}
+
+// cannotBeSent is for results of which the client library does not know a type.
+func cannotBeSent(err error) error {
+	return &QueryError{Kind: ErrSQL, Message: fmt.Sprintf("a value of the result cannot be sent (%v): convert it with toString", err)}
 }
 
 var (

@@ -147,6 +147,9 @@ func TestDecisionIsFoundByIndex(t *testing.T) {
 			t.Errorf("%s reads %d granules of 7, want 1", where, marks)
 		}
 	}
+	if marks := one[uint64](t, ch, "SELECT sum(marks) FROM (EXPLAIN ESTIMATE SELECT stored_at FROM decisions WHERE stream_id = 's' AND stream_sequence > 1)"); marks != 0 {
+		t.Errorf("what landed behind the last message: %d granules read", marks)
+	}
 	if marks := one[uint64](t, ch, "SELECT sum(marks) FROM (EXPLAIN ESTIMATE SELECT max(seq) FROM decisions WHERE boot = '"+stream.Boot{2}.String()+"')"); marks != 0 {
 		t.Errorf("a boot that is not there: %d granules read", marks)
 	}
@@ -297,6 +300,33 @@ func TestLastSeq(t *testing.T) {
 	} {
 		if got, err := s.LastSeq(t.Context(), test.boot, test.stream, test.before); err != nil || got != test.want {
 			t.Errorf("%+v: %d, %v", test, got, err)
+		}
+	}
+}
+
+func TestLanded(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	first, second := block(10, decided(stream.Boot{1}, 1, accountA)), block(20, decided(stream.Boot{1}, 2, accountA))
+	second.Rows[0].StoredAt = storedAt.Add(time.Second)
+	for _, b := range []store.Block{second, first} {
+		if err := s.Insert(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct {
+		stream string
+		after  uint64
+		want   uint64
+	}{
+		{first.StreamID, 0, 20},
+		{first.StreamID, 19, 20},
+		{first.StreamID, 20, 0},
+		{"another", 0, 0},
+	} {
+		got, at, err := s.Landed(t.Context(), test.stream, test.after)
+		if err != nil || got != test.want || got != 0 && !at.Equal(second.Rows[0].StoredAt) {
+			t.Errorf("%+v: %d of %v, %v", test, got, at, err)
 		}
 	}
 }

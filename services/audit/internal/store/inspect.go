@@ -19,6 +19,7 @@ const MaxSQL = 256 << 10
 //     development server reads everything, other accounts' data and the secret of the passwords included.
 //   - mergeTreeIndex and its kin show the primary keys of all accounts.
 //   - eval runs what a string says, which nobody has inspected. It is experimental and off, but for the next.
+//   - _part_offset and its kin, columns that every table has, count the rows of all accounts.
 //   - SETTINGS of a subquery change settings that readonly=1 protects.
 //
 // It is ClickHouse that parses: the text is brought into ClickHouse's own form, in which names are written plainly and comments
@@ -40,6 +41,8 @@ func (s *Store) inspect(ctx context.Context, sql string) error {
 		switch w = strings.ToLower(w); {
 		case w == "settings" || w == "outfile":
 			return &QueryError{Kind: ErrDenied, Message: strings.ToUpper(w) + " is not allowed"}
+		case strings.HasPrefix(w, "_part") || strings.HasPrefix(w, "_block"):
+			return &QueryError{Kind: ErrDenied, Message: fmt.Sprintf("the column %s is not allowed; if that is the name of something else, choose another", w)}
 		case w == "file" || w == "eval" || strings.HasPrefix(w, "mergetree"):
 			return &QueryError{Kind: ErrDenied, Message: fmt.Sprintf("the function %s is not allowed; if that is the name of something else, choose another", w)}
 		}

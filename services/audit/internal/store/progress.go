@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 
@@ -85,6 +86,20 @@ func (s *Store) LastSeq(ctx context.Context, boot stream.Boot, streamID string, 
 		return 0, fmt.Errorf("last seq of boot %s: %w", boot, unavailable(err))
 	}
 	return last, nil
+}
+
+// Landed is the last message of a stream behind sequence after of which a record is in the table, and the stream's time of it; 0
+// when there is none.
+func (s *Store) Landed(ctx context.Context, streamID string, after uint64) (sequence uint64, storedAt time.Time, err error) {
+	err = s.conn.QueryRow(ctx, "SELECT stream_sequence, stored_at FROM "+s.table("decisions")+
+		" WHERE stream_id = $1 AND stream_sequence > $2 ORDER BY stream_sequence DESC LIMIT 1", streamID, after).Scan(&sequence, &storedAt)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, time.Time{}, nil
+	}
+	if err != nil {
+		return 0, time.Time{}, fmt.Errorf("what landed of stream %s: %w", streamID, unavailable(err))
+	}
+	return sequence, storedAt, nil
 }
 
 func names(columns []column) string {

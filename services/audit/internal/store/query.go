@@ -83,21 +83,39 @@ func read(ctx context.Context, conn driver.Conn, sql string, head func([]Column)
 		return err
 	}
 	for rows.Next() {
-		values := make([]any, len(types))
-		for i, t := range types {
-			values[i] = reflect.New(t.ScanType()).Interface()
-		}
-		if err := rows.Scan(values...); err != nil {
-			return &QueryError{Kind: ErrSQL, Message: fmt.Sprintf("a value of the result cannot be sent (%v): convert it with toString", err)}
-		}
-		for i, v := range values {
-			values[i] = reflect.ValueOf(v).Elem().Interface()
+		values, err := scan(rows, types)
+		if err != nil {
+			return cannotBeSent(err)
 		}
 		if err := row(values); err != nil {
 			return err
 		}
 	}
 	return queryError(rows.Err())
+}
+
+// scan is the next row. The client library panics at some values that it does not know, as JSON within Dynamic.
+func scan(rows driver.Rows, types []driver.ColumnType) (values []any, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = errors.New("its type is not known to the client library")
+		}
+	}()
+	values = make([]any, len(types))
+	for i, t := range types {
+		kind := t.ScanType()
+		if kind == reflect.TypeFor[clickhouse.JSON]() {
+			kind = reflect.TypeFor[string]() // as which it comes, see the profile in users.go
+		}
+		values[i] = reflect.New(kind).Interface()
+	}
+	if err := rows.Scan(values...); err != nil {
+		return nil, err
+	}
+	for i, v := range values {
+		values[i] = reflect.ValueOf(v).Elem().Interface()
+	}
+	return values, nil
 }
 
 // maxReceived is how many bytes a query may send, as they travel. max_result_bytes of the user's profile counts a value that all

@@ -218,6 +218,10 @@ func TestQueryRefuses(t *testing.T) {
 		"SELECT * FROM mergeTreeIndex(currentDatabase(), 'decisions')",
 		"SELECT * FROM MERGETREEINDEX(currentDatabase(), 'decisions')",
 		"SELECT * FROM mergeTreeAnalyzeIndexes(currentDatabase(), decisions)",
+		"SELECT max(_part_offset) FROM decisions", // of account B it counts A's rows too
+		"SELECT d.`_part_offset` FROM decisions AS d",
+		"SELECT _PART FROM decisions",
+		"SELECT any(_block_number) FROM decisions",
 		"SELECT * FROM (SELECT 1 SETTINGS max_memory_usage = 0)",
 		"SELECT * FROM (SELECT * FROM eval('SELECT 1') SETTINGS allow_experimental_eval_table_function = 1)",
 		"(SELECT 1 SETTINGS max_memory_usage = 0) UNION ALL SELECT 1",
@@ -236,6 +240,7 @@ func TestQueryRefuses(t *testing.T) {
 		"", ";", "SELEC 1", "SELECT", "SELECT nothing FROM decisions", "SELECT * FROM nowhere", "SELECT 1 +", "SELECT '", "SELECT /*",
 		"SELECT \x00", "SELECT '\xff' + 1", "SELECT (((((((", strings.Repeat("(", 100_000), "SELECT throwIf(1, 'x')",
 		"SELECT " + strings.Repeat("1+", 120_000) + "1",
+		"SELECT tuple()", "SELECT sumState(1)", "SELECT ('{\"x\":[{\"y\":1}]}'::JSON).x", // which the client library cannot read
 		"SELECT '" + strings.Repeat("x", 10<<20) + "'",
 	} {
 		refused(sql, store.ErrSQL, store.ErrLimit)

@@ -65,6 +65,9 @@ func parse(url string) (*clickhouse.Options, error) {
 	if options.Auth.Database == "" {
 		return nil, errors.New("clickhouse url: it names no database, as in clickhouse://127.0.0.1:7440/verdict")
 	}
+	if len(options.Addr) != 1 {
+		return nil, errors.New("clickhouse url: it names several servers, of which each would keep a part of the decisions; name one")
+	}
 	options.DialTimeout = 5 * time.Second
 	if options.Compression == nil {
 		options.Compression = &clickhouse.Compression{Method: clickhouse.CompressionLZ4}

@@ -110,6 +110,8 @@ var usersTemplate = template.Must(template.New("users.xml").Parse(`<clickhouse>
       <max_result_rows>100000</max_result_rows>
       <max_result_bytes>104857600</max_result_bytes>
       <result_overflow_mode>throw</result_overflow_mode>
+      <!-- As text: of JSON with many paths audit's client would read a part, and take the rest for the server's next words. -->
+      <output_format_native_write_json_as_string>1</output_format_native_write_json_as_string>
     </verdict_account>
   </profiles>
   <quotas>

@@ -64,7 +64,8 @@ CREATE TABLE IF NOT EXISTS decisions (
     decision_id                String ALIAS lower(trimRight(base32Encode(concat(tryBase32Decode(concat(upper(boot), '======')), reverse(reinterpretAsFixedString(seq)))), '='))
                                                                     COMMENT 'as callers got it',
     INDEX decision_id_index decision_id TYPE bloom_filter(0.001),
-    INDEX boot_index boot TYPE bloom_filter(0.001)
+    INDEX boot_index boot TYPE bloom_filter(0.001),
+    INDEX stream_index (stream_id, stream_sequence) TYPE minmax
 )
 ENGINE = MergeTree
 PARTITION BY toDate(stored_at)

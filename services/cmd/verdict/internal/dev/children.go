@@ -47,7 +47,8 @@ func startChild(dir, name, addr string, environ []string) (*child, error) {
 	defer theirs.Close()
 	_ = os.Remove(c.addrFile) // a stale one would name another's port
 	c.lifeline = ours
-	c.cmd = exec.Command(self, HoldVerb, filepath.Join(filepath.Dir(self), name), "--addr", addr, "--addr-file", c.addrFile)
+	program := filepath.Join(filepath.Dir(self), name)
+	c.cmd = exec.Command(self, HoldVerb, program, "--addr", addr, "--addr-file", c.addrFile) //nolint:gosec,noctx // programs that lie together
 	c.cmd.Env, c.cmd.Stdout, c.cmd.Stderr, c.cmd.ExtraFiles = environ, log, log, []*os.File{theirs}
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for `verdict dev`, which ends them in order
 	if err := c.cmd.Start(); err != nil {
@@ -71,7 +72,7 @@ func (c *child) ready(ctx context.Context) (url string, err error) {
 		}
 		select {
 		case <-ctx.Done():
-			return url, fmt.Errorf("%s: %w; the end of %s says:\n%s", c.name, context.Cause(ctx), c.log, tail(c.log))
+			return url, &loggedError{c.name, c.log, context.Cause(ctx)}
 		case <-c.ended:
 			return url, c.failure()
 		case <-time.After(10 * time.Millisecond):
@@ -93,12 +94,25 @@ func (c *child) answers(ctx context.Context, url string) bool {
 	return resp.StatusCode == http.StatusOK
 }
 
-var errEnded = errors.New("it should run until `verdict dev` ends")
+// loggedError is what went wrong with a service whose log says more.
+type loggedError struct {
+	name, log string
+	err       error
+}
+
+func (e *loggedError) Error() string { return fmt.Sprintf("%s: %v; see %s", e.name, e.err, e.log) }
+func (e *loggedError) Unwrap() error { return e.err }
+
+var errEnded = errors.New("it ended, and should run until `verdict dev` ends")
 
 // failure says why a service ended that should not have.
 func (c *child) failure() error {
 	<-c.ended
-	return fmt.Errorf("%s: %w; the end of %s says:\n%s", c.name, errors.Join(errEnded, c.err), c.log, tail(c.log))
+	err := errEnded
+	if c.err != nil {
+		err = fmt.Errorf("%w: %w", errEnded, c.err)
+	}
+	return &loggedError{c.name, c.log, err}
 }
 
 // tail is the last lines of a file.

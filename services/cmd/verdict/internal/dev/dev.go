@@ -9,9 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -27,6 +29,7 @@ type Config struct {
 	NATSURL      string
 	Environ      []string // for the services; it names Postgres and ClickHouse
 	Out          io.Writer
+	Progress     io.Writer // what it is doing, and why a service ended
 }
 
 // startTimeout bounds everything up to the moment that it serves.
@@ -49,23 +52,31 @@ func Run(ctx context.Context, cfg Config) error {
 	starting, cancel := context.WithTimeoutCause(ctx, startTimeout, errSlow)
 	defer cancel()
 	urls, err := r.start(starting)
-	if err != nil {
-		return unlessEnded(ctx, err)
+	if err == nil {
+		err = r.show(starting, urls)
 	}
-	if err := r.show(starting, urls); err != nil {
-		return unlessEnded(ctx, err)
+	if err == nil {
+		err = r.serve(ctx)
 	}
-	return r.serve(ctx)
+	if ctx.Err() != nil {
+		return nil // it was the user who ended it
+	}
+	r.explain(err)
+	return err
 }
 
 var errSlow = fmt.Errorf("it took more than %v to start", startTimeout)
 
-// unlessEnded is nil when it was the user who ended the start.
-func unlessEnded(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
+// say tells what it is doing.
+func (r *run) say(format string, args ...any) {
+	fmt.Fprintf(r.Progress, "verdict dev: "+format+"\n", args...)
+}
+
+// explain shows the end of the log that an error is about, which the error, being one line, only names.
+func (r *run) explain(err error) {
+	if logged, ok := errors.AsType[*loggedError](err); ok {
+		r.say("the end of %s:\n%s\n", logged.log, tail(logged.log))
 	}
-	return err
 }
 
 // urls are where the services answer.
@@ -73,7 +84,10 @@ type urls struct{ control, decision, audit string }
 
 func (r *run) start(ctx context.Context) (urls, error) {
 	var u urls
-	err := os.MkdirAll(r.Dir, 0o700)
+	err := r.checkPorts(ctx)
+	if err == nil {
+		err = os.MkdirAll(r.Dir, 0o700)
+	}
 	if err == nil {
 		err = r.startNATS()
 	}
@@ -107,15 +121,41 @@ func (r *run) startNATS() error {
 	return nil
 }
 
+// errTaken: the services would say so too, each in its log and one after the other.
+var errTaken = errors.New("end what listens there, or set another address")
+
+// checkPorts finds every address that is taken, before anything has been started.
+func (r *run) checkPorts(ctx context.Context) error {
+	addrs := [][2]string{
+		{"VERDICT_CONTROL_ADDR", r.ControlAddr}, {"VERDICT_DECISION_ADDR", r.DecisionAddr}, {"VERDICT_AUDIT_ADDR", r.AuditAddr},
+	}
+	if r.NATSURL == "" {
+		addrs = append(addrs, [2]string{"VERDICT_NATS_ADDR", r.NATSAddr})
+	}
+	var all error
+	for _, a := range addrs {
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", a[1])
+		if err != nil {
+			all = errors.Join(all, fmt.Errorf("%w: %w with %s", err, errTaken, a[0]))
+			continue
+		}
+		_ = l.Close()
+	}
+	return all
+}
+
 // migrate makes the tables with the program's own verb.
 func (r *run) migrate(ctx context.Context) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, self, "migrate")
-	cmd.Env = append(r.Environ, "VERDICT_OWNER_URL="+lookup(r.Environ, "VERDICT_POSTGRES_URL"),
-		"VERDICT_CLICKHOUSE_OWNER_URL="+auditsURL(lookup(r.Environ, "VERDICT_CLICKHOUSE_URL")))
+	r.say("migrating Postgres and ClickHouse")
+	cmd := exec.CommandContext(ctx, self, "migrate") //nolint:gosec // this very program
+	cmd.Env = slices.Concat(r.Environ, []string{
+		"VERDICT_OWNER_URL=" + lookup(r.Environ, "VERDICT_POSTGRES_URL"),
+		"VERDICT_CLICKHOUSE_OWNER_URL=" + auditsURL(lookup(r.Environ, "VERDICT_CLICKHOUSE_URL")),
+	})
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("migrate: %w\n%s", err, out)
 	}
@@ -124,7 +164,8 @@ func (r *run) migrate(ctx context.Context) error {
 
 // service starts a service and waits until it is ready.
 func (r *run) service(ctx context.Context, name, addr string, environ ...string) (*child, string, error) {
-	c, err := startChild(r.Dir, name, addr, append(r.Environ[:len(r.Environ):len(r.Environ)], environ...))
+	r.say("starting %s", name)
+	c, err := startChild(r.Dir, name, addr, slices.Concat(r.Environ, environ))
 	if err != nil {
 		return nil, "", err
 	}
@@ -134,6 +175,7 @@ func (r *run) service(ctx context.Context, name, addr string, environ ...string)
 
 // show loads the example, asks twice, and finds both decisions with SQL.
 func (r *run) show(ctx context.Context, u urls) error {
+	r.say("loading the refund example")
 	e, err := loadExample(ctx, u.control)
 	if err != nil {
 		return err
@@ -158,7 +200,7 @@ func (r *run) show(ctx context.Context, u urls) error {
 	if err := found.Print(r.Out); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(r.Out, "\ncontrol   %s\ndecision  %s\naudit     %s\n\nserving; Ctrl-C ends it, the data stays in %s\n",
+	_, err = fmt.Fprintf(r.Out, "\ncontrol   %s\ndecision  %s\naudit     %s\n\nserving; README.md shows how to ask; Ctrl-C ends it, the data stays in %s\n",
 		u.control, u.decision, u.audit, r.Dir)
 	return err
 }
@@ -169,11 +211,11 @@ func (r *run) serve(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	case <-r.control.ended:
-		return unlessEnded(ctx, r.control.failure())
+		return r.control.failure()
 	case <-r.decision.ended:
-		return unlessEnded(ctx, r.decision.failure())
+		return r.decision.failure()
 	case <-r.audit.ended:
-		return unlessEnded(ctx, r.audit.failure())
+		return r.audit.failure()
 	}
 }
 

@@ -60,7 +60,7 @@ func Hold(args []string, signals <-chan os.Signal) (int, error) {
 func startHeld(args []string) (*exec.Cmd, error) {
 	syscall.CloseOnExec(lifelineFD)
 	runtime.LockOSThread()
-	cmd := exec.Command(args[0], args[1:]...)
+	cmd := exec.Command(args[0], args[1:]...) //nolint:gosec,noctx // to run what it is told is what it is for
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = dieWithHolder(&syscall.SysProcAttr{Setpgid: true})
 	return cmd, cmd.Start()

@@ -11,7 +11,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-var errNotReady = errors.New("it is not ready after 10 s; is its port taken?")
+var errNotReady = errors.New("it is not ready after 10 s")
 
 // startNATS runs a NATS with JetStream in this process.
 func startNATS(dir, addr string) (*server.Server, error) {
@@ -37,7 +37,7 @@ func startNATS(dir, addr string) (*server.Server, error) {
 	s.Start()
 	if !s.ReadyForConnections(10 * time.Second) {
 		s.Shutdown()
-		return nil, fmt.Errorf("nats at %s: %w The end of %s says:\n%s", addr, errNotReady, log, tail(log))
+		return nil, &loggedError{"nats at " + addr, log, errNotReady}
 	}
 	return s, nil
 }
