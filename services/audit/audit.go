@@ -21,6 +21,7 @@ import (
 	"github.com/verdict-io/verdict/services/internal/identity"
 	"github.com/verdict-io/verdict/services/internal/process"
 	"github.com/verdict-io/verdict/services/internal/rpc"
+	"github.com/verdict-io/verdict/services/internal/stream"
 )
 
 // Config is what audit is told.
@@ -55,7 +56,7 @@ func (c *Config) Register(fs *process.Flags) {
 		_, err := parseAccounts(text)
 		return err
 	})
-	fs.Check("partitions", between(1, 1000))
+	fs.Check("partitions", between(1, stream.MaxPartitions))
 	fs.Check("stream-replicas", between(1, 5))
 }
 

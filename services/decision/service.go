@@ -54,8 +54,8 @@ func (c *Config) Register(fs *process.Flags) {
 	fs.Check("node", stream.ValidNode)
 	fs.Check("control-url", validURL)
 	fs.Check("partitions", func(text string) error {
-		if n, err := strconv.Atoi(text); err != nil || n < 1 || n > 1000 {
-			return errors.New("it must be 1 to 1000")
+		if n, err := strconv.Atoi(text); err != nil || n < 1 || n > stream.MaxPartitions {
+			return fmt.Errorf("it must be 1 to %d", stream.MaxPartitions)
 		}
 		return nil
 	})

@@ -23,6 +23,10 @@ const (
 	IngestedAll = ingestedPrefix + "*"
 )
 
+// MaxPartitions is how many streams decisions may be spread over. Each ends a block a second, and ClickHouse remembers the tokens of
+// 10,000 blocks of the table: a block whose insert is not confirmed must be sent again before they are forgotten.
+const MaxPartitions = 64
+
 // MaxNode is the longest name of a node.
 const MaxNode = 64
 

@@ -25,7 +25,8 @@ import (
 	"github.com/verdict-io/verdict/services/internal/testenv"
 )
 
-// enough is records whose INSERT is held back by a proxy, so that it is an INSERT and nothing else.
+// enough is records whose INSERT is held back by a proxy, so that it is an INSERT and nothing else. Where all of them are to be in
+// one block, they are one batch: two could be of two seconds.
 const enough = 2000
 
 // landed is nil when the table has that many rows.
@@ -57,7 +58,7 @@ func TestInsertLandsLate(t *testing.T) {
 	b := newBench(t)
 	i, p := b.proxied(t, 300*time.Millisecond)
 	start(t, i)
-	n := b.newNode(t, "n", 1, 500)
+	n := b.newNode(t, "n", 1, enough)
 	b.settle(t, n)
 	p.hold()
 	n.decide(enough)
@@ -162,7 +163,7 @@ func TestStreamDeleted(t *testing.T) {
 	b := newBench(t)
 	i, p := b.proxied(t, time.Second)
 	start(t, i)
-	x, y := b.newNode(t, "x", 1, 500), b.newNode(t, "y", 2, 20)
+	x, y := b.newNode(t, "x", 1, enough), b.newNode(t, "y", 2, 20)
 	b.settle(t, x, y)
 	p.hold()
 	x.decide(enough)
@@ -303,7 +304,7 @@ func TestStreamLosesWhatLanded(t *testing.T) {
 	b := newBench(t)
 	i, p := b.proxied(t, time.Minute)
 	stop := start(t, i)
-	x := b.newNode(t, "x", 1, 500)
+	x := b.newNode(t, "x", 1, enough)
 	b.settle(t, x)
 	b.nats.Stop()
 	backup := b.nats.Backup(t)
