@@ -374,7 +374,7 @@ func TestSettingsAreRefused(t *testing.T) {
 		{[]string{"--clickhouse-url", "http://127.0.0.1:1/verdict"}, "native protocol"},
 		{[]string{"--clickhouse-url", "::"}, "clickhouse://"},
 		{[]string{"--clickhouse-url", "clickhouse://127.0.0.1:1/verdict", "--accounts", "1"}, "12 digits"},
-		{[]string{"--clickhouse-url", "clickhouse://127.0.0.1:1/verdict", "--partitions", "0"}, "1 to 1000"},
+		{[]string{"--clickhouse-url", "clickhouse://127.0.0.1:1/verdict", "--partitions", "0"}, "1 to 64"},
 		{[]string{"--clickhouse-url", "clickhouse://127.0.0.1:1/verdict", "--clickhouse-secret", short}, "the least"},
 		{[]string{"--clickhouse-url", "clickhouse://127.0.0.1:1/verdict", "--clickhouse-secret", short + "x"}, "no such file"},
 		{[]string{"--clickhouse-url", "clickhouse://127.0.0.1:1/verdict", "--stream-max-bytes", "1KiB"}, "at least"},

@@ -16,7 +16,7 @@ type BootStatus int
 
 // What is known of a boot's records.
 const (
-	BootOpen     BootStatus = iota // not closed: alive, or ended without a word
+	BootOpen     BootStatus = iota // not closed: alive, ended without a word, or ended with its machine, so that the loss has only a bound
 	BootComplete                   // ended, and every record is there
 	BootLost                       // ended, and some are not
 )
@@ -30,7 +30,8 @@ type BootCompleteness struct {
 	Rows     uint64    // in the table
 	Recorded uint64    // different seqs among Rows; less than Rows is a fault of ours
 	GivenOut uint64    // the last seq that it is known to have given out
-	Missing  uint64    // GivenOut less Recorded: exact when it has ended, else at most so many
+	Missing  uint64    // GivenOut less Recorded: exact unless it is BootOpen, else at most so many
+	bounded  bool      // it has ended, and GivenOut is a bound
 }
 
 // Completeness is an entry for each boot that was alive at some time between from and to (zero: since ever, until now), sorted
@@ -61,10 +62,11 @@ func (s *Store) Completeness(ctx context.Context, from, to time.Time) ([]BootCom
 		after, isNamed := named[b.Boot]
 		delete(named, b.Boot)
 		if isNamed {
-			b.GivenOut, last = max(b.GivenOut, after.GivenOut), after.Started
+			b.GivenOut, b.bounded, last = max(b.GivenOut, after.GivenOut), after.bounded, after.Started
 		}
-		b.judge(ended != 0 || isNamed)
-		if (from.IsZero() || b.Status == BootOpen || !last.Before(from)) && (to.IsZero() || !b.Started.After(to)) {
+		over := ended != 0 || isNamed
+		b.judge(over)
+		if (from.IsZero() || !over || !last.Before(from)) && (to.IsZero() || !b.Started.After(to)) {
 			out = append(out, b)
 		}
 	}
@@ -90,6 +92,8 @@ func (b *BootCompleteness) judge(ended bool) {
 		b.Status = BootOpen
 	case b.Missing == 0:
 		b.Status = BootComplete
+	case b.bounded:
+		b.Status = BootOpen
 	default:
 		b.Status = BootLost
 	}
@@ -97,7 +101,7 @@ func (b *BootCompleteness) judge(ended bool) {
 
 // namedBoots are the boots that ended without a closing record, and that the boot after them on the same node has named.
 func (s *Store) namedBoots(ctx context.Context) (map[stream.Boot]BootCompleteness, error) {
-	rows, err := s.conn.Query(ctx, "SELECT previous_boot, any(node), max(previous_given_out), min(recorded_at) FROM "+s.table("decisions")+
+	rows, err := s.conn.Query(ctx, "SELECT previous_boot, any(node), max(previous_given_out), max(previous_is_bound), min(recorded_at) FROM "+s.table("decisions")+
 		" WHERE account = '"+logAccount+"' AND kind = '"+kindOpened+"' AND previous_boot != '' GROUP BY previous_boot")
 	if err != nil {
 		return nil, err
@@ -107,7 +111,7 @@ func (s *Store) namedBoots(ctx context.Context) (map[stream.Boot]BootCompletenes
 	for rows.Next() {
 		var b BootCompleteness
 		var boot string
-		if err := rows.Scan(&boot, &b.Node, &b.GivenOut, &b.Started); err != nil {
+		if err := rows.Scan(&boot, &b.Node, &b.GivenOut, &b.bounded, &b.Started); err != nil {
 			return nil, err
 		}
 		if b.Boot, err = stream.ParseBoot(boot); err != nil {

@@ -367,7 +367,9 @@ func TestCompleteness(t *testing.T) {
 	insert("n", 2, 2, opened(1, 0, 0))
 	insert("n", 2, 3, some(2, 3)...)
 	insert("n", 3, 4, opened(1, 2, 5)) // names boot 2, which had given out 5
-	insert("n", 4, 6, opened(1, 9, 7)) // names a boot of which nothing is there
+	bounded := opened(1, 9, 7) // names a boot of which nothing is there, and whose machine died
+	bounded.GetOpened().PreviousIsBound = true
+	insert("n", 4, 6, bounded)
 	insert("m", 5, 1, opened(1, 0, 0))
 	insert("m", 5, 2, some(2, 2, 3)...) // twice the same
 	insert("m", 6, 9, opened(1, 5, 5))
@@ -386,7 +388,7 @@ func TestCompleteness(t *testing.T) {
 		{"n", 1, store.BootLost, 4, 4, 6, 2},
 		{"n", 2, store.BootLost, 3, 3, 5, 2},
 		{"n", 3, store.BootOpen, 1, 1, 3, 2},
-		{"n", 9, store.BootLost, 0, 0, 7, 7},
+		{"n", 9, store.BootOpen, 0, 0, 7, 7},
 		{"n", 4, store.BootOpen, 1, 1, 3, 2},
 	}
 	ask := func(from, to time.Time) (got []line) {

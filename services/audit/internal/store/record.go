@@ -50,6 +50,7 @@ func flatten(r *row, b *Block, in *Row) error {
 		flattenDecision(r, what.Decision)
 	case *decisionv1.DecisionRecord_Opened:
 		r.kind, r.build, r.previousGivenOut = kindOpened, what.Opened.GetBuild(), what.Opened.GetPreviousGivenOut()
+		r.previousIsBound = what.Opened.GetPreviousIsBound()
 		r.previousBoot = bootText(what.Opened.GetPreviousBoot())
 	case *decisionv1.DecisionRecord_Closed:
 		r.kind = kindClosed
@@ -175,7 +176,7 @@ func (r *row) record() (*decisionv1.DecisionRecord, error) {
 		}
 		rec.What = &decisionv1.DecisionRecord_Decision{Decision: detail}
 	case kindOpened:
-		opened := &decisionv1.BootOpened{Build: r.build, PreviousGivenOut: r.previousGivenOut}
+		opened := &decisionv1.BootOpened{Build: r.build, PreviousGivenOut: r.previousGivenOut, PreviousIsBound: r.previousIsBound}
 		if r.previousBoot != "" {
 			previous, err := stream.ParseBoot(r.previousBoot)
 			if err != nil {

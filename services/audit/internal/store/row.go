@@ -27,6 +27,7 @@ type row struct {
 	settingRedactedPaths, redactedPaths                []string
 	requestID, traceID, spanID                         string
 	build, previousBoot                                string
+	previousIsBound                                    bool
 	revision, latency, dropped, previousGivenOut       uint64
 	seq, givenOut, streamSequence                      uint64
 	recordVersion                                      uint32
@@ -136,6 +137,7 @@ var columns = []column{
 	word("build", func(r *row) *string { return &r.build }),
 	word("previous_boot", func(r *row) *string { return &r.previousBoot }),
 	field("previous_given_out", func(r *row) *uint64 { return &r.previousGivenOut }),
+	field("previous_is_bound", func(r *row) *bool { return &r.previousIsBound }),
 	word("node", func(r *row) *string { return &r.node }),
 	word("boot", func(r *row) *string { return &r.boot }),
 	field("seq", func(r *row) *uint64 { return &r.seq }),

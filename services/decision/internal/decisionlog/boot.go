@@ -39,6 +39,7 @@ type boot struct {
 	made     int        // how many segments there have been
 	last     uint64     // the last record that is there
 	bound    uint64     // the last number that may have been given out
+	exact    bool       // bound was given out; set when the boot was recovered
 	closed   bool       // nothing comes any more, in order
 
 	// Changed by the sender alone, under Writer.mu.
@@ -73,6 +74,7 @@ type recovered struct {
 	// The newest boot that did not close, if there is one; its folder may be among the damaged.
 	previous      stream.Boot
 	previousBound uint64
+	previousExact bool // previousBound is no more than was given out
 }
 
 // recover reads a spool. What cannot be read is put aside and never hinders the start; what cannot be opened, or is of a newer
@@ -117,7 +119,7 @@ func (r *recovered) sift(all []*boot) error {
 	for _, b := range all {
 		r.order = b.order
 		if !b.closed {
-			r.previous, r.previousBound = b.boot, b.bound
+			r.previous, r.previousBound, r.previousExact = b.boot, b.bound, b.exact
 		}
 		if b.last > 0 {
 			r.boots = append(r.boots, b)
@@ -152,7 +154,7 @@ func recoverBoot(dir, machine string) (*boot, error) {
 	if err := b.readSegments(); err != nil {
 		return nil, errors.Join(err, b.unmap())
 	}
-	b.bound = boundOf(h, page.data, machine, b.last)
+	b.bound, b.exact = boundOf(h, page.data, machine, b.last)
 	b.closed = loadWord(page.data, wordClosed) != 0 && b.last == b.bound // a machine may die with the end not yet on its disk
 	b.sent = b.bound
 	if len(b.segments) > 0 {

@@ -189,8 +189,8 @@ func TestBound(t *testing.T) {
 			if c.closed {
 				want = 0
 			}
-			if r.previousBound != want {
-				t.Errorf("the next opening record would say %d, want %d", r.previousBound, want)
+			if exact := c.bound == 10; r.previousBound != want || r.previousExact != exact {
+				t.Errorf("the next opening record would say %d, exact %t; want %d, %t", r.previousBound, r.previousExact, want, exact)
 			}
 		})
 	}
@@ -198,8 +198,8 @@ func TestBound(t *testing.T) {
 	page := make([]byte, headerSize)
 	silent.encode(page)
 	storeWord(page, wordReserved, reserved)
-	if got := boundOf(silent, page, "", 1); got != reserved {
-		t.Errorf("bound %d on a machine that does not say, want %d", got, reserved)
+	if got, exact := boundOf(silent, page, "", 1); got != reserved || exact {
+		t.Errorf("bound %d on a machine that does not say, exact %t, want %d", got, exact, reserved)
 	}
 	if reserved < reserveBlock {
 		t.Errorf("%d numbers are reserved", reserved)

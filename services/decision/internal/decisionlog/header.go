@@ -82,11 +82,12 @@ func decodeHeader(page []byte) (h header, err error) {
 func text(b []byte) string { return string(bytes.TrimRight(b, "\x00")) }
 
 // boundOf is the last number that a boot may have given out, when last is the last of its records that is there. While the machine
-// runs, the word holds; when the machine died, anything up to what was reserved may have been given out.
-func boundOf(h header, page []byte, machine string, last uint64) uint64 {
-	bound := max(last, loadWord(page, wordGivenOut))
+// runs, the word holds; when the machine died, anything up to what was reserved may have been given out, and the bound is
+// not exact.
+func boundOf(h header, page []byte, machine string, last uint64) (bound uint64, exact bool) {
+	bound = max(last, loadWord(page, wordGivenOut))
 	if loadWord(page, wordClosed) == 0 && (machine == "" || h.machine != machine) {
-		bound = max(bound, loadWord(page, wordReserved))
+		return max(bound, loadWord(page, wordReserved)), false
 	}
-	return bound
+	return bound, true
 }

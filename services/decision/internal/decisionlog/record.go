@@ -95,6 +95,7 @@ func openingRecord(build string, r recovered) []byte {
 	}
 	opened, _ := proto.Marshal(&decisionv1.BootOpened{ // which fails only for text that is no UTF-8
 		Build: strings.ToValidUTF8(build, "?"), PreviousBoot: previous, PreviousGivenOut: r.previousBound,
+		PreviousIsBound: r.previousBound > 0 && !r.previousExact,
 	})
 	b := protowire.AppendTag(appendTime(nil, time.Now()), fieldOpened, protowire.BytesType)
 	return protowire.AppendBytes(b, opened)

@@ -31,7 +31,7 @@ const (
 	CompletenessStatus_COMPLETENESS_STATUS_UNSPECIFIED CompletenessStatus = 0
 	// Ended, by a closing record or named by the boot after it, and every record is there.
 	CompletenessStatus_COMPLETENESS_STATUS_COMPLETE CompletenessStatus = 1
-	// Not closed: alive, or ended without a word.
+	// Not closed: alive, ended without a word, or ended with its machine, so that there is only a bound.
 	CompletenessStatus_COMPLETENESS_STATUS_OPEN CompletenessStatus = 2
 	// Ended, and some records are gone.
 	CompletenessStatus_COMPLETENESS_STATUS_LOST CompletenessStatus = 3

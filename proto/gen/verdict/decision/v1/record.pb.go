@@ -699,8 +699,10 @@ type BootOpened struct {
 	PreviousBoot []byte `protobuf:"bytes,2,opt,name=previous_boot,json=previousBoot,proto3" json:"previous_boot,omitempty"`
 	// The last number that boot had given out.
 	PreviousGivenOut uint64 `protobuf:"varint,3,opt,name=previous_given_out,json=previousGivenOut,proto3" json:"previous_given_out,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// The machine died with that boot: previous_given_out is a bound, and what is missing below it need not have been given out.
+	PreviousIsBound bool `protobuf:"varint,4,opt,name=previous_is_bound,json=previousIsBound,proto3" json:"previous_is_bound,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *BootOpened) Reset() {
@@ -752,6 +754,13 @@ func (x *BootOpened) GetPreviousGivenOut() uint64 {
 		return x.PreviousGivenOut
 	}
 	return 0
+}
+
+func (x *BootOpened) GetPreviousIsBound() bool {
+	if x != nil {
+		return x.PreviousIsBound
+	}
+	return false
 }
 
 // BootClosed is the last record of a boot.
@@ -1257,12 +1266,13 @@ const file_verdict_decision_v1_record_proto_rawDesc = "" +
 	"\x06opened\x18\a \x01(\v2\x1f.verdict.decision.v1.BootOpenedH\x00R\x06opened\x129\n" +
 	"\x06closed\x18\b \x01(\v2\x1f.verdict.decision.v1.BootClosedH\x00R\x06closed\x12?\n" +
 	"\adropped\x18\t \x01(\v2#.verdict.decision.v1.RecordsDroppedH\x00R\adroppedB\x06\n" +
-	"\x04what\"u\n" +
+	"\x04what\"\xa1\x01\n" +
 	"\n" +
 	"BootOpened\x12\x14\n" +
 	"\x05build\x18\x01 \x01(\tR\x05build\x12#\n" +
 	"\rprevious_boot\x18\x02 \x01(\fR\fpreviousBoot\x12,\n" +
-	"\x12previous_given_out\x18\x03 \x01(\x04R\x10previousGivenOut\"\f\n" +
+	"\x12previous_given_out\x18\x03 \x01(\x04R\x10previousGivenOut\x12*\n" +
+	"\x11previous_is_bound\x18\x04 \x01(\bR\x0fpreviousIsBound\"\f\n" +
 	"\n" +
 	"BootClosed\"&\n" +
 	"\x0eRecordsDropped\x12\x14\n" +

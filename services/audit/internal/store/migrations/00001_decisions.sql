@@ -50,6 +50,7 @@ CREATE TABLE IF NOT EXISTS decisions (
     build                      LowCardinality(String)               COMMENT 'of kind opened',
     previous_boot              LowCardinality(String)               COMMENT 'of kind opened: the boot before, when it did not close',
     previous_given_out         UInt64                               CODEC(ZSTD),
+    previous_is_bound          Bool                                 COMMENT 'previous_given_out is not exact: the machine died',
     node                       LowCardinality(String),
     boot                       LowCardinality(String)               COMMENT 'one start of the node',
     seq                        UInt64                               COMMENT '1, 2, 3, … within the boot' CODEC(Delta, ZSTD),
