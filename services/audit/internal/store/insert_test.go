@@ -367,7 +367,7 @@ func TestCompleteness(t *testing.T) {
 	insert("n", 2, 2, opened(1, 0, 0))
 	insert("n", 2, 3, some(2, 3)...)
 	insert("n", 3, 4, opened(1, 2, 5)) // names boot 2, which had given out 5
-	bounded := opened(1, 9, 7) // names a boot of which nothing is there, and whose machine died
+	bounded := opened(1, 9, 7)         // names a boot of which nothing is there, and whose machine died
 	bounded.GetOpened().PreviousIsBound = true
 	insert("n", 4, 6, bounded)
 	insert("m", 5, 1, opened(1, 0, 0))
