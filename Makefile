@@ -112,7 +112,7 @@ test: $(BIN)/devservers ## Run the tests, with a Postgres and a ClickHouse of th
 	@$(DEVSERVERS) $(GO) test -race $(ARGS) $(or $(TEST),$(PACKAGES))
 	$(if $(TEST),,cd tools && GOWORK=off $(GO) test $(ARGS) ./...)
 
-# The tests of the files *_faults_test.go, which have the build tag faults. They are found by name, so that those of
+# One package at a time, since each keeps a machine busy. The tests of the files *_faults_test.go, which have the build tag faults. They are found by name, so that those of
 # the same package that `make test` runs are not run again.
 .PHONY: test-faults
 test-faults: $(BIN)/devservers ## Run the tests in which things fail, which take longer
@@ -123,7 +123,7 @@ test-faults: $(BIN)/devservers ## Run the tests in which things fail, which take
 	names=$$(sed -nE 's/^func (Test[A-Za-z0-9_]+)\(.*/\1/p' $$files | sort -u | paste -sd '|'); \
 	folders=$$(printf '%s\n' $$files | xargs -n1 dirname | sort -u | sed 's|^|./|'); \
 	set -x; \
-	$(DEVSERVERS_FSYNC) $(GO) test -race -tags faults -timeout 20m -run "^($$names)$$" $(ARGS) $(or $(TEST),$$folders)
+	$(DEVSERVERS_FSYNC) $(GO) test -race -tags faults -p 1 -timeout 20m -run "^($$names)$$" $(ARGS) $(or $(TEST),$$folders)
 
 .PHONY: fuzz
 fuzz: ## Fuzz every target for FUZZTIME
