@@ -5,9 +5,7 @@ package audit
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -56,8 +54,8 @@ func (c *Config) Register(fs *process.Flags) {
 		_, err := parseAccounts(text)
 		return err
 	})
-	fs.Check("partitions", between(1, stream.MaxPartitions))
-	fs.Check("stream-replicas", between(1, 5))
+	fs.Between("partitions", 1, stream.MaxPartitions)
+	fs.Between("stream-replicas", 1, 5)
 }
 
 func parseAccounts(text string) ([]string, error) {
@@ -68,15 +66,6 @@ func parseAccounts(text string) ([]string, error) {
 		}
 	}
 	return accounts, nil
-}
-
-func between(least, most int) func(string) error {
-	return func(text string) error {
-		if n, err := strconv.Atoi(text); err != nil || n < least || n > most {
-			return fmt.Errorf("it must be %d to %d", least, most)
-		}
-		return nil
-	}
 }
 
 // Main runs audit with settings from the command line and the environment until ctx ends.
@@ -135,11 +124,8 @@ func (s *Service) open(cfg Config) error {
 	if s.store, err = store.Open(store.Config{URL: cfg.ClickHouseURL, Secret: secret, Accounts: accounts}); err != nil {
 		return err
 	}
-	s.conn, err = nats.Connect(cfg.NATSURL, nats.Name("verdict-audit"), nats.RetryOnFailedConnect(true),
-		nats.MaxReconnects(-1), nats.ReconnectWait(250*time.Millisecond), nats.ReconnectJitter(100*time.Millisecond, time.Second),
-		nats.ReconnectBufSize(-1)) // nothing is sent later than its time: confirmations are repeated
-	if err != nil {
-		return fmt.Errorf("nats url: %w", err)
+	if s.conn, err = stream.Connect(cfg.NATSURL, "verdict-audit"); err != nil {
+		return err
 	}
 	s.ingest, err = ingest.New(ingest.Config{
 		Conn: s.conn, Store: s.store, Partitions: cfg.Partitions, Replicas: cfg.StreamReplicas, StreamBytes: cfg.StreamMaxBytes,

@@ -4,10 +4,9 @@ package control
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"math"
 	"net/http"
-	"strconv"
 	"time"
 
 	"connectrpc.com/connect"
@@ -61,12 +60,7 @@ func (c *Config) Register(fs *process.Flags) {
 	fs.Require("postgres-url", "signing-key")
 	fs.Check("region", policy.CheckRegion)
 	fs.Check("append-timeout", atLeast(100*time.Millisecond))
-	fs.Check("stream-keep", func(text string) error {
-		if n, err := strconv.Atoi(text); err != nil || n < 1 {
-			return errors.New("it must be 1 or more")
-		}
-		return nil
-	})
+	fs.Between("stream-keep", 1, math.MaxInt32)
 }
 
 func atLeast(least time.Duration) func(string) error {
@@ -150,11 +144,8 @@ func (s *Service) open(ctx context.Context, cfg Config, signer *stream.Signer, k
 	if err != nil {
 		return err
 	}
-	s.conn, err = nats.Connect(cfg.NATSURL, nats.Name("verdict-control"), nats.RetryOnFailedConnect(true),
-		nats.MaxReconnects(-1), nats.ReconnectWait(250*time.Millisecond), nats.ReconnectJitter(100*time.Millisecond, time.Second),
-		nats.ReconnectBufSize(-1)) // nothing is sent later than its time: the relay looks again and decides anew
-	if err != nil {
-		return fmt.Errorf("nats url: %w", err)
+	if s.conn, err = stream.Connect(cfg.NATSURL, "verdict-control"); err != nil {
+		return err
 	}
 	s.relay, err = relay.New(relay.Config{
 		Log: s.log, Conn: s.conn, Keys: keys, Signer: signer, Keep: uint64(cfg.StreamKeep), MaxBytes: cfg.StreamMaxBytes,

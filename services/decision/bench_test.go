@@ -113,7 +113,7 @@ func emptyHandler() http.Handler {
 	return h
 }
 
-func behindEdge(b *testing.B, node decisionv1connect.DecisionServiceHandler) http.Handler {
+func behindEdge(b testing.TB, node decisionv1connect.DecisionServiceHandler) http.Handler {
 	b.Helper()
 	callers, err := identity.NewLoopback(account)
 	if err != nil {

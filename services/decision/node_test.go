@@ -1,10 +1,13 @@
 package decision_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"math"
+	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
@@ -17,6 +20,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	decisionv1 "github.com/verdict-io/verdict/proto/gen/verdict/decision/v1"
+	"github.com/verdict-io/verdict/proto/gen/verdict/decision/v1/decisionv1connect"
 	"github.com/verdict-io/verdict/services/decision"
 	"github.com/verdict-io/verdict/services/internal/identity"
 	"github.com/verdict-io/verdict/services/internal/rpc"
@@ -275,6 +279,41 @@ func TestRedaction(t *testing.T) {
 	}
 	if req.GetPrincipal().GetTags()["email"] == "" {
 		t.Error("the caller's own message was changed")
+	}
+}
+
+// The parts of the service that are still to come say so.
+func TestNotThereYet(t *testing.T) {
+	s := newSite(t)
+	_, err := s.node.ListPermittedActions(asCaller(t), &decisionv1.ListPermittedActionsRequest{})
+	if refusal, ok := errors.AsType[*rpc.Error](err); !ok || refusal.Code != connect.CodeUnimplemented {
+		t.Errorf("answered %v", err)
+	}
+}
+
+// A trace that is not in the form of W3C Trace Context is none, and hinders nothing.
+func TestMalformedTrace(t *testing.T) {
+	s := newSite(t)
+	h := behindEdge(t, s.node)
+	body, err := proto.Marshal(request(t, `"amount":1`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	for trace, want := range map[string]int{
+		good: 16, "": 0, good[:54]: 0, "x": 0, strings.Replace(good, "0af", "xyz", 1): 0, strings.Replace(good, "b7a", "xyz", 1): 0,
+		strings.ReplaceAll(good, "-", "_"): 0, strings.Repeat("é", 40): 0,
+	} {
+		r := httptest.NewRequest(http.MethodPost, "http://127.0.0.1"+decisionv1connect.DecisionServiceAuthorizeProcedure, bytes.NewReader(body))
+		r.RemoteAddr = "127.0.0.1:5000"
+		r.Header.Set("Content-Type", "application/proto")
+		r.Header.Set("Traceparent", trace)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		record := s.journal.last(t)
+		if w.Code != http.StatusOK || len(record.GetTraceId()) != want || len(record.GetSpanId()) != want/2 || record.GetRequestId() == "" {
+			t.Errorf("%q: status %d, trace %x, span %x", trace, w.Code, record.GetTraceId(), record.GetSpanId())
+		}
 	}
 }
 

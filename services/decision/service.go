@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"strconv"
 	"time"
 
 	"connectrpc.com/connect"
@@ -53,12 +52,7 @@ func (c *Config) Register(fs *process.Flags) {
 	fs.Require("dir", "trusted-keys", "control-url")
 	fs.Check("node", stream.ValidNode)
 	fs.Check("control-url", validURL)
-	fs.Check("partitions", func(text string) error {
-		if n, err := strconv.Atoi(text); err != nil || n < 1 || n > stream.MaxPartitions {
-			return fmt.Errorf("it must be 1 to %d", stream.MaxPartitions)
-		}
-		return nil
-	})
+	fs.Between("partitions", 1, stream.MaxPartitions)
 }
 
 // hostName is the default of a node's name: that of the machine, as far as it can stand in a subject.
@@ -134,11 +128,8 @@ func New(cfg Config) (*Service, error) {
 
 func (s *Service) open(cfg Config, keys stream.Keyring) error {
 	var err error
-	s.conn, err = nats.Connect(cfg.NATSURL, nats.Name("verdict-decision-"+cfg.Name), nats.RetryOnFailedConnect(true),
-		nats.MaxReconnects(-1), nats.ReconnectWait(250*time.Millisecond), nats.ReconnectJitter(100*time.Millisecond, time.Second),
-		nats.ReconnectBufSize(-1)) // what was not sent is sent again from the spool, in its order
-	if err != nil {
-		return fmt.Errorf("nats url: %w", err)
+	if s.conn, err = stream.Connect(cfg.NATSURL, "verdict-decision-"+cfg.Name); err != nil {
+		return err
 	}
 	s.log, err = decisionlog.Open(decisionlog.Config{
 		Dir: filepath.Join(cfg.Dir, "decisions"), Node: cfg.Name, Build: build(), Partitions: cfg.Partitions, SpoolBytes: cfg.SpoolBytes,

@@ -58,9 +58,11 @@ func attached(mode policy.EngineMode) policy.GatewayDefinition {
 func refund() policy.Tool {
 	text := &policy.Schema{Type: policy.SchemaString}
 	return policy.Tool{Name: "process_refund", Description: "Refunds an order", InputSchema: &policy.Schema{
-		Type:       policy.SchemaObject,
-		Properties: map[string]*policy.Schema{"orderId": text, "note": text, "amount": {Type: policy.SchemaInteger}},
-		Required:   []string{"orderId", "amount"},
+		Type: policy.SchemaObject,
+		Properties: map[string]*policy.Schema{
+			"orderId": text, "note": text, "amount": {Type: policy.SchemaInteger}, "list": {Type: policy.SchemaArray, Items: text},
+		},
+		Required: []string{"orderId", "amount"},
 	}}
 }
 

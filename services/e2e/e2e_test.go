@@ -83,6 +83,18 @@ func newSite(t testing.TB) *site {
 	return s
 }
 
+// setting is the value of a variable that the services are given.
+func (s *site) setting(t testing.TB, name string) string {
+	t.Helper()
+	for _, entry := range s.environ {
+		if value, ok := strings.CutPrefix(entry, name+"="); ok {
+			return value
+		}
+	}
+	t.Fatalf("%s is not set", name)
+	return ""
+}
+
 // verdict runs the tool and returns what it printed and its exit status.
 func (s *site) verdict(t testing.TB, args ...string) (string, int) {
 	t.Helper()

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -52,17 +51,11 @@ func (a *address) events() eventv1connect.EventServiceClient {
 // keyring is what followers of the site trust.
 func (s *site) keyring(t testing.TB) stream.Keyring {
 	t.Helper()
-	for _, entry := range s.environ {
-		if path, ok := strings.CutPrefix(entry, "VERDICT_TRUSTED_KEYS="); ok {
-			keys, err := stream.ReadKeyring(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return keys
-		}
+	keys, err := stream.ReadKeyring(s.setting(t, "VERDICT_TRUSTED_KEYS"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no trusted keys")
-	return nil
+	return keys
 }
 
 // follower is a follower that runs.

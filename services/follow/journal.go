@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/verdict-io/verdict/services/internal/dirlock"
 	"github.com/verdict-io/verdict/services/policy"
 )
 
@@ -63,9 +64,9 @@ func openJournal(dir string, logger *slog.Logger, failures prometheus.Counter) (
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, saved{}, fmt.Errorf("state folder: %w", err)
 	}
-	held, err := lock(dir)
+	held, err := dirlock.Lock(dir)
 	if err != nil {
-		return nil, saved{}, err
+		return nil, saved{}, fmt.Errorf("the state: %w", err)
 	}
 	j := &journal{dir: dir, logger: logger, errors: failures, lock: held, wake: make(chan struct{}, 1)}
 	s, err := j.load()

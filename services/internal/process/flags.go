@@ -189,6 +189,16 @@ func (f *Flags) Check(name string, check func(text string) error) {
 	panic("no setting " + name)
 }
 
+// Between is a Check that a whole number is within bounds, both included.
+func (f *Flags) Between(name string, least, most int) {
+	f.Check(name, func(text string) error {
+		if n, err := strconv.Atoi(text); err != nil || n < least || n > most {
+			return fmt.Errorf("it must be %d to %d", least, most)
+		}
+		return nil
+	})
+}
+
 // Require makes Parse refuse to go on while one of the named settings is empty.
 func (f *Flags) Require(names ...string) { f.required = append(f.required, names...) }
 

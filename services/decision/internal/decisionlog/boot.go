@@ -20,7 +20,6 @@ import (
 const (
 	headerName    = "header"
 	segmentSuffix = ".seg"
-	lockName      = "lock"
 
 	suffixNew  = ".new"  // not yet a boot
 	suffixGone = ".gone" // all of it is confirmed

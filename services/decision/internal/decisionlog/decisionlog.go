@@ -17,14 +17,13 @@ import (
 	"hash/fnv"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sys/unix"
 
+	"github.com/verdict-io/verdict/services/internal/dirlock"
 	"github.com/verdict-io/verdict/services/internal/stream"
 )
 
@@ -36,8 +35,6 @@ var (
 	ErrClosed = errors.New("the decision log is closed")
 	// ErrTooLarge: the record does not fit a batch, though its context was left out.
 	ErrTooLarge = errors.New("the decision's record is too large")
-	// ErrLocked: another process has the spool.
-	ErrLocked = errors.New("the spool is in use")
 )
 
 // Config is what a Writer needs.
@@ -133,9 +130,9 @@ func Open(cfg Config) (_ *Writer, err error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the folder of the decision log: %w", err)
 	}
-	lock, err := lockDir(cfg.Dir)
+	lock, err := dirlock.Lock(cfg.Dir)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the decision log: %w", err)
 	}
 	w := &Writer{
 		cfg: cfg, lock: lock, reserved: reserveBlock,
@@ -158,23 +155,6 @@ func Open(cfg Config) (_ *Writer, err error) {
 	w.sending <- struct{}{}
 	go w.keep()
 	return w, nil
-}
-
-// lockDir makes a spool this process's own, until the file is closed or the process ends however it does.
-func lockDir(dir string) (*os.File, error) {
-	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("the folder of the decision log: %w", err)
-	}
-	err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if err == nil {
-		return lock, nil
-	}
-	lock.Close()
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return nil, fmt.Errorf("%w: another process has %s. Each node needs a folder of its own", ErrLocked, dir)
-	}
-	return nil, fmt.Errorf("locking %s: %w", dir, err)
 }
 
 // begin recovers the earlier boots and begins this one.

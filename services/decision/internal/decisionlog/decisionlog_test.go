@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	decisionv1 "github.com/verdict-io/verdict/proto/gen/verdict/decision/v1"
+	"github.com/verdict-io/verdict/services/internal/dirlock"
 	"github.com/verdict-io/verdict/services/internal/stream"
 	"github.com/verdict-io/verdict/services/internal/testenv"
 )
@@ -224,7 +225,7 @@ func TestLocked(t *testing.T) {
 	cfg := newBench(t).config(t)
 	w := open(t, cfg)
 	cfg.Registerer = nil
-	if _, err := Open(cfg); !errors.Is(err, ErrLocked) {
+	if _, err := Open(cfg); !errors.Is(err, dirlock.ErrLocked) {
 		t.Fatalf("a second writer: %v", err)
 	}
 	record(t, w, 1)
