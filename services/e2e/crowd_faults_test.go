@@ -237,6 +237,38 @@ func TestNothingIsLost(t *testing.T) {
 	}
 }
 
+// NATS, then ClickHouse, then both are away for half a minute, under load.
+func TestHalfAMinuteAway(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	clients := w.ask(t, w.node, 1)
+	nats, clickhouse := w.stopNATS(), w.cutClickHouse()
+	for _, faults := range [][]fault{{nats}, {clickhouse}, {nats, clickhouse}} {
+		begun, before := time.Now(), clients.answered.Load()
+		for _, f := range faults {
+			f.away(t)
+		}
+		testenv.Within(t, time.Minute, "half a minute of answers", func() error {
+			if time.Since(begun) < 30*time.Second {
+				return errNotYet
+			}
+			return nil
+		})
+		if clients.answered.Load() == before || clients.failed.Load() > 0 {
+			t.Errorf("%d answers and %d failures meanwhile", clients.answered.Load()-before, clients.failed.Load())
+		}
+		for _, f := range faults {
+			f.back(t)
+		}
+		clients.more(t, 100)
+	}
+	clients.stop()
+	if code := w.node.end(t); code != 0 {
+		t.Errorf("the node exits %d", code)
+	}
+	w.wantWhole(t, clients, 1)
+}
+
 // wantWhole wants every answer to be a row, every number of every boot to be one row, and Completeness to know.
 func (w *world) wantWhole(t *testing.T, c *crowd, rounds int) {
 	t.Helper()
