@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -74,7 +75,7 @@ func (f *fleet) queryVerb(t *testing.T, audit *service, denied string) {
 	t.Helper()
 	ask := func(stdin string, args ...string) (string, int) {
 		cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "verdict"), append([]string{"query"}, args...)...)
-		cmd.Env, cmd.Stdin = append(f.environ[:len(f.environ):len(f.environ)], "VERDICT_QUERY_URL="+audit.url), strings.NewReader(stdin)
+		cmd.Env, cmd.Stdin = slices.Concat(f.environ, []string{"VERDICT_QUERY_URL=" + audit.url}), strings.NewReader(stdin)
 		out, _ := cmd.CombinedOutput()
 		return string(out), cmd.ProcessState.ExitCode()
 	}
