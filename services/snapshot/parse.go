@@ -17,6 +17,7 @@ const (
 
 // ParseJSON reads one JSON value (RFC 8259) and nothing else. Duplicate names, invalid UTF-8, half surrogate pairs, and more
 // than MaxDepth or MaxValues are refused, with an *policy.Error of kind ErrInvalid that says where. Numbers keep their literal.
+// It is on the path of every decision: jsontext of go-json-experiment, which also refuses all that, takes half as long again.
 // The Value holds on to memory of the size of the text, not to the text.
 func ParseJSON(source []byte) (Value, error) {
 	p := parser{source: string(source)}

@@ -11,6 +11,7 @@ import (
 // Proxy stands between clients and a server, which it can take away from them and give back.
 type Proxy struct {
 	target   string
+	answers  func(to io.Writer) io.Writer
 	listener net.Listener
 
 	mu    sync.Mutex
@@ -18,14 +19,15 @@ type Proxy struct {
 	conns map[net.Conn]bool
 }
 
-// NewProxy leads to the host:port of a server, until the test ends.
-func NewProxy(t testing.TB, target string) *Proxy {
+// NewProxy leads to the host:port of a server, until the test ends. The server's answers are written through answers on their way to
+// a client; nil leaves them as they are.
+func NewProxy(t testing.TB, target string, answers func(to io.Writer) io.Writer) *Proxy {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Proxy{target: target, listener: listener, conns: map[net.Conn]bool{}}
+	p := &Proxy{target: target, answers: answers, listener: listener, conns: map[net.Conn]bool{}}
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		for {
@@ -51,10 +53,13 @@ func Through(t testing.TB, serverURL string) (*Proxy, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := NewProxy(t, u.Host)
-	u.Host = p.listener.Addr().String()
+	p := NewProxy(t, u.Host, nil)
+	u.Host = p.Addr()
 	return p, u.String()
 }
+
+// Addr is the host:port where it listens.
+func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
 // Cut breaks all connections, and new ones until Heal.
 func (p *Proxy) Cut() {
@@ -93,7 +98,11 @@ func (p *Proxy) serve(client net.Conn) {
 		_, _ = io.Copy(server, client)
 		_ = server.Close()
 	})
-	_, _ = io.Copy(client, server)
+	var answers io.Writer = client
+	if p.answers != nil {
+		answers = p.answers(client)
+	}
+	_, _ = io.Copy(answers, server)
 	_ = client.Close()
 	copying.Wait()
 }

@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -291,70 +289,17 @@ func TestConfirmationIsLost(t *testing.T) {
 	}
 }
 
-// proxy stands between a node and NATS, and can keep back what NATS says.
-type proxy struct {
-	net.Listener
-	deaf  atomic.Bool
-	mu    sync.Mutex
-	conns []net.Conn
+// gate drops what is written to it while it is shut.
+type gate struct {
+	io.Writer
+	shut *atomic.Bool
 }
 
-func newProxy(t *testing.T, target string) *proxy {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+func (g gate) Write(data []byte) (int, error) {
+	if g.shut.Load() {
+		return len(data), nil
 	}
-	p := &proxy{Listener: l}
-	t.Cleanup(func() { l.Close(); p.cut() })
-	go func() {
-		for {
-			client, err := l.Accept()
-			if err != nil {
-				return
-			}
-			server, err := net.Dial("tcp", target)
-			if err != nil {
-				client.Close()
-				continue
-			}
-			p.mu.Lock()
-			p.conns = append(p.conns, client, server)
-			p.mu.Unlock()
-			go pipe(server, server, client)
-			go pipe(client, p.gate(client), server)
-		}
-	}()
-	return p
-}
-
-// pipe copies until either end closes, and closes the other.
-func pipe(closed io.Closer, to io.Writer, from io.Reader) {
-	_, _ = io.Copy(to, from) // which is how a connection ends
-	closed.Close()
-}
-
-// gate drops what is written while the proxy is deaf.
-func (p *proxy) gate(to io.Writer) io.Writer {
-	return writerFunc(func(data []byte) (int, error) {
-		if p.deaf.Load() {
-			return len(data), nil
-		}
-		return to.Write(data)
-	})
-}
-
-type writerFunc func([]byte) (int, error)
-
-func (f writerFunc) Write(data []byte) (int, error) { return f(data) }
-
-func (p *proxy) cut() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, c := range p.conns {
-		c.Close()
-	}
-	p.conns = nil
+	return g.Writer.Write(data)
 }
 
 // An acknowledgement that is lost, after the stream has the batch: it is sent again, audit has each record once, and nothing is
@@ -362,8 +307,9 @@ func (p *proxy) cut() {
 func TestAckIsLost(t *testing.T) {
 	b := newBench(t)
 	b.makeStream(t, 0)
-	p := newProxy(t, strings.TrimPrefix(b.nats.URL(), "nats://"))
-	conn, err := nats.Connect("nats://"+p.Addr().String(), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
+	var deaf atomic.Bool // NATS hears the node, and not the other way round
+	p := testenv.NewProxy(t, strings.TrimPrefix(b.nats.URL(), "nats://"), func(to io.Writer) io.Writer { return gate{to, &deaf} })
+	conn, err := nats.Connect("nats://"+p.Addr(), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -374,7 +320,7 @@ func TestAckIsLost(t *testing.T) {
 	a := newAudit(b, 0)
 	record(t, w, 5)
 	acknowledged(t, w)
-	p.deaf.Store(true)
+	deaf.Store(true)
 	last := record(t, w, 20).Seq
 	testenv.Eventually(t, "the batch, again", func() error {
 		if err := a.all(t.Context(), w.own.boot, last); err != nil || a.dropped > 0 {
@@ -382,8 +328,9 @@ func TestAckIsLost(t *testing.T) {
 		}
 		return errors.New("it came once")
 	})
-	p.deaf.Store(false)
-	p.cut()
+	deaf.Store(false)
+	p.Cut()
+	p.Heal()
 	last = record(t, w, 20).Seq
 	a.follow(t, w.own.boot, last)
 	a.confirmed(t, w)
