@@ -110,13 +110,18 @@ func newCutter(t *testing.T, database string, done, away bool) *cutter {
 // commit is the message of the protocol.
 var commit = []byte("Q\x00\x00\x00\x0bcommit\x00")
 
-// forward is what the client says. While the server carries the last commit out, the client is gone already.
+// cancel begins the request on a connection of its own with which the driver asks that a statement whose connection broke be
+// cancelled.
+var cancel = []byte("\x00\x00\x00\x10\x04\xd2\x16\x2e")
+
+// forward is what the client says. While the server carries the last commit out, the client is gone already; its request to
+// cancel the commit does not arrive, since it could come in time.
 func (c *cutter) forward(client, server net.Conn) {
 	defer server.Close()
 	buffer := make([]byte, 64<<10)
 	for {
 		n, err := client.Read(buffer)
-		if err != nil {
+		if err != nil || bytes.HasPrefix(buffer[:n], cancel) {
 			return
 		}
 		if !bytes.Contains(buffer[:n], commit) || !c.armed.CompareAndSwap(true, false) {

@@ -42,11 +42,13 @@ func newBench(t testing.TB) *bench {
 
 const streamBytes = 256 << 20
 
+// makeStream tries again: a server that is still busy removing the files of a stream that was deleted refuses one of the same name.
 func (b *bench) makeStream(t testing.TB, partition int) {
 	t.Helper()
-	if _, err := b.js.CreateStream(t.Context(), stream.DecisionStreamConfig(partition, 1, streamBytes)); err != nil {
-		t.Fatal(err)
-	}
+	testenv.Eventually(t, "a stream", func() error {
+		_, err := b.js.CreateStream(t.Context(), stream.DecisionStreamConfig(partition, 1, streamBytes))
+		return err
+	})
 }
 
 // config has the shortest of everything.
