@@ -22,6 +22,7 @@ import (
 	"github.com/verdict-io/verdict/proto/gen/verdict/decision/v1/decisionv1connect"
 	"github.com/verdict-io/verdict/services/decision"
 	"github.com/verdict-io/verdict/services/decision/internal/decisionlog"
+	"github.com/verdict-io/verdict/services/internal/access"
 	"github.com/verdict-io/verdict/services/internal/identity"
 	"github.com/verdict-io/verdict/services/internal/rpc"
 	"github.com/verdict-io/verdict/services/internal/stream"
@@ -119,7 +120,11 @@ func behindEdge(b testing.TB, node decisionv1connect.DecisionServiceHandler) htt
 	if err != nil {
 		b.Fatal(err)
 	}
-	edge := rpc.New(rpc.Config{Callers: callers, Registry: prometheus.NewRegistry()})
+	rules, err := access.New("")
+	if err != nil {
+		b.Fatal(err)
+	}
+	edge := rpc.New(rpc.Config{Callers: callers, Access: rules, Registry: prometheus.NewRegistry()})
 	_, h := decisionv1connect.NewDecisionServiceHandler(node, edge.HandlerOptions()...)
 	return edge.Handler(h)
 }

@@ -44,7 +44,8 @@ type crowd struct {
 	stop     func()
 }
 
-// ask has clients ask about refunds, until stop.
+// ask has clients ask about refunds, until stop. They name the revision that holds the example: a node that is started again may
+// answer from an earlier one, and says so, until it has heard of what it had not saved.
 func (f *fleet) ask(t *testing.T, node *service, clients int) *crowd {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -55,7 +56,7 @@ func (f *fleet) ask(t *testing.T, node *service, clients int) *crowd {
 			again := time.NewTicker(5 * time.Millisecond) // so that a node that is away does not cost the others their CPU
 			defer again.Stop()
 			for n := 0; ctx.Err() == nil; n++ {
-				got, err := f.refund(ctx, node, float64(n%2000), "")
+				got, err := f.refund(ctx, node, float64(n%2000), f.revision)
 				if err != nil {
 					c.failed.Add(1)
 					<-again.C

@@ -35,6 +35,7 @@ type fleet struct {
 	dir        string // of the node
 	gateway    string // ARN, once the example is loaded
 	engine     string // id
+	revision   string // that holds the example
 }
 
 func newFleet(t testing.TB) *fleet {
@@ -193,7 +194,8 @@ func (f *fleet) loadExample(t testing.TB, control *service) string {
 		}),
 	})
 	must(t, err)
-	return f.permit(t, control, "refund_limit", 1000)
+	f.revision = f.permit(t, control, "refund_limit", 1000)
+	return f.revision
 }
 
 // permit makes a policy that permits refunds below a limit, and waits until it decides.

@@ -3,11 +3,17 @@ package snapshot
 // Everything of this package that touches cedar-go's experimental packages: they may change with any release.
 
 import (
+	"encoding/json"
+	"fmt"
+	"maps"
 	"slices"
 
 	cedar "github.com/cedar-policy/cedar-go"
 	"github.com/cedar-policy/cedar-go/types"
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
+	"github.com/cedar-policy/cedar-go/x/exp/schema"
+	"github.com/cedar-policy/cedar-go/x/exp/schema/resolved"
+	"github.com/cedar-policy/cedar-go/x/exp/schema/validate"
 
 	"github.com/verdict-io/verdict/services/policy"
 )
@@ -156,4 +162,87 @@ func readsOf(p *cedar.Policy) (r reads) {
 	slices.Sort(r.tags)
 	r.tags = slices.Compact(r.tags)
 	return r
+}
+
+// setSchema is what the policies of a Set are checked against.
+type setSchema struct{ resolved *resolved.Schema }
+
+func readSchema(text []byte) (setSchema, error) {
+	var s schema.Schema
+	if err := s.UnmarshalCedar(text); err != nil {
+		return setSchema{}, err
+	}
+	r, err := s.Resolve()
+	return setSchema{r}, err
+}
+
+// actions are those of the schema. The parents of each are all groups that it is in, near and far: an evaluation has no other
+// actions to look them up in.
+func (s setSchema) actions() []types.Entity {
+	var out []types.Entity
+	for uid := range s.resolved.Actions {
+		out = append(out, types.Entity{UID: uid, Parents: types.NewEntityUIDSet(s.groups(uid)...)})
+	}
+	return out
+}
+
+func (s setSchema) groups(uid types.EntityUID) []types.EntityUID {
+	var out []types.EntityUID
+	for parent := range s.resolved.Actions[uid].Entity.Parents.All() {
+		out = append(append(out, parent), s.groups(parent)...)
+	}
+	return out
+}
+
+// check panics are errors: the checker is experimental, and the policies are whoever's.
+func (s setSchema) check(id string, p *cedar.Policy) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("it cannot be checked: %v", v)
+		}
+	}()
+	if err := validate.New(s.resolved).Policy(id, (*ast.Policy)(p.AST())); err != nil {
+		return err
+	}
+	return s.checkEnums(p)
+}
+
+// checkEnums finds what the checker lets pass: an entity of an enumerated type which is not one of those enumerated.
+func (s setSchema) checkEnums(p *cedar.Policy) error {
+	text, err := p.MarshalJSON()
+	if err != nil {
+		return err
+	}
+	var parsed any
+	if err := json.Unmarshal(text, &parsed); err != nil {
+		return err
+	}
+	return s.checkEnum(parsed)
+}
+
+// checkEnum walks the JSON form of a policy, in which an entity is an object of type and id wherever it stands.
+func (s setSchema) checkEnum(node any) error {
+	switch node := node.(type) {
+	case []any:
+		for _, elem := range node {
+			if err := s.checkEnum(elem); err != nil {
+				return err
+			}
+		}
+	case map[string]any:
+		kind, _ := node["type"].(string)
+		id, named := node["id"].(string)
+		if enum, ok := s.resolved.Enums[types.EntityType(kind)]; ok && named {
+			uid := types.NewEntityUID(types.EntityType(kind), types.String(id))
+			if !slices.Contains(enum.Values, uid) {
+				return fmt.Errorf("there is no %s; there are %v", uid, enum.Values)
+			}
+		}
+		for _, key := range slices.Sorted(maps.Keys(node)) {
+			if err := s.checkEnum(node[key]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/verdict-io/verdict/proto/gen/verdict/control/v1/controlv1connect"
+	"github.com/verdict-io/verdict/services/internal/access"
 	"github.com/verdict-io/verdict/services/internal/identity"
 	"github.com/verdict-io/verdict/services/internal/process"
 	"github.com/verdict-io/verdict/services/internal/rpc"
@@ -52,6 +53,10 @@ func serve(ctx context.Context, cfg *config) error {
 	if err != nil {
 		return err
 	}
+	rules, err := access.New("")
+	if err != nil {
+		return err
+	}
 	log, err := openLog(ctx, cfg.PostgresURL)
 	if err != nil {
 		return p.Abandon(err)
@@ -63,6 +68,7 @@ func serve(ctx context.Context, cfg *config) error {
 
 	edge := rpc.New(rpc.Config{
 		Callers:  callers,
+		Access:   rules,
 		Logger:   p.Logger,
 		Registry: p.Registry,
 		MaxBytes: int(cfg.MaxBytes),

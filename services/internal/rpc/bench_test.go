@@ -28,7 +28,7 @@ func BenchmarkEdge(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	edge := rpc.New(rpc.Config{Callers: callers, Registry: prometheus.NewRegistry()})
+	edge := rpc.New(rpc.Config{Callers: callers, Access: everybody{}, Registry: prometheus.NewRegistry()})
 	for name, h := range map[string]http.Handler{
 		"bare": handler(),
 		"edge": edge.Handler(handler(edge.HandlerOptions()...)),

@@ -147,14 +147,16 @@ func (e *Edge) observe(r *http.Request, c *call, code string) {
 	e.cfg.Logger.LogAttrs(ctx, level, message, attrs...)
 }
 
-// levelOf says who should look: the operator at errors, perhaps at warnings; what callers do wrong is information.
+// levelOf says who should look: the operator at errors, perhaps at warnings, among which is who is refused; what else callers do wrong is
+// information.
 func levelOf(code string) slog.Level {
 	switch code {
 	case codeOK:
 		return slog.LevelDebug
 	case connect.CodeInternal.String(), connect.CodeUnknown.String(), connect.CodeDataLoss.String():
 		return slog.LevelError
-	case connect.CodeUnavailable.String(), connect.CodeDeadlineExceeded.String(), connect.CodeResourceExhausted.String():
+	case connect.CodeUnavailable.String(), connect.CodeDeadlineExceeded.String(), connect.CodeResourceExhausted.String(),
+		connect.CodeUnauthenticated.String(), connect.CodePermissionDenied.String():
 		return slog.LevelWarn
 	default:
 		return slog.LevelInfo

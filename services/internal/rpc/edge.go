@@ -12,6 +12,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -31,10 +32,18 @@ const (
 // compressMinBytes is the size from which answers are compressed: below it gzip costs more time than it saves.
 const compressMinBytes = 4 << 10
 
-// Config is what an Edge is made of. Callers is required; every other zero value means a default.
+// Access says who may do what. An action is a procedure without its service, or an operation of a REST API.
+type Access interface {
+	// Check is nil when the caller may; else its text is for the caller.
+	Check(caller identity.Caller, action string) error
+}
+
+// Config is what an Edge is made of. Callers and Access are required; every other zero value means a default.
 type Config struct {
 	// Callers recognises who calls.
 	Callers *identity.Authenticator
+	// Access says who may call what.
+	Access Access
 	// Logger gets one line for each failed request; nothing is logged without it.
 	Logger *slog.Logger
 	// Registry gets the metrics; without it they are not to be seen.
@@ -60,10 +69,10 @@ type Edge struct {
 	writer  *connect.ErrorWriter
 }
 
-// New is an Edge. It panics without Config.Callers, and when Config.Registry holds the metrics of another Edge.
+// New is an Edge. It panics without Config.Callers or Config.Access, and when Config.Registry holds the metrics of another Edge.
 func New(cfg Config) *Edge {
-	if cfg.Callers == nil {
-		panic("rpc.Config.Callers is missing")
+	if cfg.Callers == nil || cfg.Access == nil {
+		panic("rpc.Config.Callers or rpc.Config.Access is missing")
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -176,5 +185,17 @@ func (e *Edge) gate(ctx context.Context, spec connect.Spec, _ connect.Peer, _ ht
 	}
 	c.procedure = spec.Procedure
 	c.stream = spec.StreamType != connect.StreamTypeUnary
+	if err := e.admit(ctx, c); err != nil {
+		return nil, err.connect()
+	}
 	return nil, nil //nolint:nilnil // Connect's way to say: go on with the context there is
+}
+
+// admit is nil when the caller may call the procedure.
+func (e *Edge) admit(ctx context.Context, c *call) *Error {
+	action := c.procedure[strings.LastIndexByte(c.procedure, '/')+1:]
+	if err := e.cfg.Access.Check(c.caller, action); err != nil {
+		return e.Refusal(ctx, &Error{Code: connect.CodePermissionDenied, Reason: "access", Message: err.Error()})
+	}
+	return nil
 }

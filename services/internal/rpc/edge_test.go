@@ -56,6 +56,9 @@ func (f *fixture) start(t *testing.T) *fixture {
 	}
 	f.log, f.registry = new(syncBuffer), prometheus.NewRegistry()
 	f.cfg.Callers, f.cfg.Registry = callers, f.registry
+	if f.cfg.Access == nil {
+		f.cfg.Access = everybody{}
+	}
 	f.cfg.Logger = slog.New(slog.NewJSONHandler(f.log, nil))
 	edge := rpc.New(f.cfg)
 	if f.echo == nil {
@@ -84,6 +87,11 @@ func (f *fixture) start(t *testing.T) *fixture {
 	f.url, f.server = server.URL, server
 	return f
 }
+
+// everybody may do everything.
+type everybody struct{}
+
+func (everybody) Check(identity.Caller, string) error { return nil }
 
 // syncBuffer is a log that can be read while it is written.
 type syncBuffer struct {
@@ -305,7 +313,7 @@ func TestHandlerWithoutTheEdgeAroundItFailsClosed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	edge := rpc.New(rpc.Config{Callers: callers})
+	edge := rpc.New(rpc.Config{Callers: callers, Access: everybody{}})
 	handler := connect.NewUnaryHandlerSimple(echo, func(_ context.Context, in *structpb.Struct) (*structpb.Struct, error) {
 		t.Error("the handler ran")
 		return in, nil
@@ -692,14 +700,68 @@ func problemOf(t *testing.T, err error) *controlv1.Problem {
 	return problem
 }
 
-func TestNewNeedsCallers(t *testing.T) {
+func TestNewNeedsCallersAndAccess(t *testing.T) {
 	t.Parallel()
-	defer func() {
-		if recover() == nil {
-			t.Error("an Edge without callers")
+	callers, err := identity.NewLoopback("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, cfg := range map[string]rpc.Config{"callers": {Access: everybody{}}, "access": {Callers: callers}} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("an Edge without %s", name)
+				}
+			}()
+			rpc.New(cfg)
+		}()
+	}
+}
+
+// only lets callers of an account call one action.
+type only string
+
+func (o only) Check(c identity.Caller, action string) error {
+	if c.Account != "123456789012" || action != string(o) {
+		return errors.New(c.ID + " may not " + action)
+	}
+	return nil
+}
+
+// Whoever may not is told so before what it sent is decoded, in every protocol; that is counted, and logged for the operator to see.
+func TestAccess(t *testing.T) {
+	t.Parallel()
+	ran := false
+	f := (&fixture{
+		cfg:  rpc.Config{Access: only("Method")},
+		echo: func(_ context.Context, in *structpb.Struct) (*structpb.Struct, error) { ran = true; return in, nil },
+	}).start(t)
+	if got := f.post(t, strict, `{"name":"x"}`); got.status != http.StatusOK {
+		t.Errorf("what is allowed: %d %s", got.status, got.body)
+	}
+	got := f.post(t, echo, `neither JSON nor allowed`)
+	if got.status != http.StatusForbidden || !strings.Contains(got.body, `"permission_denied"`) || !strings.Contains(got.body, "loopback may not Echo") {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+	client := connect.NewClient[structpb.Struct, structpb.Struct](f.server.Client(), f.url+count)
+	out, err := client.CallServerStream(t.Context(), connect.NewRequest(&structpb.Struct{}))
+	if err == nil {
+		for out.Receive() {
+			t.Error("a stream that is not allowed sends")
 		}
-	}()
-	rpc.New(rpc.Config{})
+		err = out.Err()
+	}
+	if connect.CodeOf(err) != connect.CodePermissionDenied {
+		t.Error(err)
+	}
+	if ran {
+		t.Error("the handler ran")
+	}
+	f.requests(t, echo, "permission_denied", 1)
+	lines := f.log.lines(t)
+	if len(lines) != 2 || lines[0]["level"] != "WARN" || lines[0]["reason"] != "access" || lines[0]["caller"] != "loopback" {
+		t.Error(lines)
+	}
 }
 
 func metricsText(registry *prometheus.Registry) (string, error) {

@@ -27,7 +27,7 @@ func TestTableOfErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	edge := rpc.New(rpc.Config{Callers: callers, Errors: []rpc.Rule{
+	edge := rpc.New(rpc.Config{Callers: callers, Access: everybody{}, Errors: []rpc.Rule{
 		{Is: errForked, Code: connect.CodeUnavailable, Reason: "log_went_back"},
 		{Is: io.ErrShortWrite, Code: connect.CodeAborted, Reason: "short", Message: "once more"},
 		{Is: context.Canceled, Code: connect.CodeDataLoss, Reason: "rules come first"},
@@ -91,7 +91,7 @@ func TestTableOfErrors(t *testing.T) {
 			t.Errorf("%s: the cause is lost to the log", name)
 		}
 	}
-	if got := rpc.New(rpc.Config{Callers: callers}).Refusal(t.Context(), context.Canceled); got.Code != connect.CodeCanceled {
+	if got := rpc.New(rpc.Config{Callers: callers, Access: everybody{}}).Refusal(t.Context(), context.Canceled); got.Code != connect.CodeCanceled {
 		t.Error(got)
 	}
 }
@@ -129,7 +129,7 @@ func TestRESTHandlersShareTheTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	edge = rpc.New(rpc.Config{Callers: callers})
+	edge = rpc.New(rpc.Config{Callers: callers, Access: everybody{}})
 	f.start(t)
 	if got := f.post(t, "/rest/x", `{}`); got.body != `{"message":"name is bad"}` {
 		t.Error(got.body)
