@@ -9,7 +9,6 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/verdict-io/verdict/proto/gen/verdict/control/v1/controlv1connect"
-	"github.com/verdict-io/verdict/services/internal/identity"
 	"github.com/verdict-io/verdict/services/internal/process"
 	"github.com/verdict-io/verdict/services/internal/rpc"
 )
@@ -48,10 +47,6 @@ func serve(ctx context.Context, cfg *config) error {
 	if err != nil {
 		return err
 	}
-	callers, err := identity.NewLoopback(cfg.Common.LoopbackAccount)
-	if err != nil {
-		return err
-	}
 	log, err := openLog(ctx, cfg.PostgresURL)
 	if err != nil {
 		return p.Abandon(err)
@@ -62,7 +57,7 @@ func serve(ctx context.Context, cfg *config) error {
 	p.Go("relay", log.relay)
 
 	edge := rpc.New(rpc.Config{
-		Callers:  callers,
+		Callers:  p.Callers,
 		Logger:   p.Logger,
 		Registry: p.Registry,
 		MaxBytes: int(cfg.MaxBytes),
