@@ -40,7 +40,7 @@ func NewCA(t testing.TB) *CA {
 	ca := &CA{dir: t.TempDir(), key: key}
 	ca.File = filepath.Join(ca.dir, "ca.pem")
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA of " + t.Name()},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA " + randomName(t) + " of " + t.Name()},
 		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		KeyUsage: x509.KeyUsageCertSign, IsCA: true, BasicConstraintsValid: true,
 	}
