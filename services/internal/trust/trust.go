@@ -48,6 +48,9 @@ func Open(files Files) (*Trust, error) {
 	if (files.Cert == "") != (files.Key == "") {
 		return nil, errors.New("--tls-cert and --tls-key belong together: a certificate and the key that fits it")
 	}
+	if files.ClientCA != "" && files.Cert == "" {
+		return nil, errors.New("--tls-client-ca needs --tls-cert and --tls-key: clients show certificates in TLS alone")
+	}
 	t := &Trust{insecure: files.Insecure, plain: map[string]bool{}}
 	if files.Cert != "" {
 		t.certificate = &held[tls.Certificate]{what: "certificate", names: []string{files.Cert, files.Key}, parse: parsePair, fresh: valid}

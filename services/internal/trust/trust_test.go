@@ -380,6 +380,7 @@ func bad(t *testing.T, ca *testenv.CA) map[string]struct {
 	}{
 		"half":              {trust.Files{Cert: cert}, []string{"--tls-cert and --tls-key belong together"}},
 		"other half":        {trust.Files{Key: key}, []string{"--tls-cert and --tls-key belong together"}},
+		"CA of clients":     {trust.Files{ClientCA: ca.File}, []string{"--tls-client-ca needs --tls-cert"}},
 		"no certificate":    {trust.Files{Cert: dir + "/none.pem", Key: key}, []string{"certificate", "none.pem", "no such file"}},
 		"no key":            {trust.Files{Cert: cert, Key: dir + "/none.key"}, []string{"certificate", "none.key", "no such file"}},
 		"key of another":    {trust.Files{Cert: cert, Key: otherKey}, []string{cert, otherKey, "does not match"}},
@@ -388,7 +389,7 @@ func bad(t *testing.T, ca *testenv.CA) map[string]struct {
 		"passphrase":        {trust.Files{Cert: cert, Key: file("locked", []byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"))}, []string{"locked", "passphrase"}},
 		"no CA":             {trust.Files{CA: dir + "/ca.pem"}, []string{"CA", "ca.pem", "no such file"}},
 		"empty CA":          {trust.Files{CA: empty}, []string{"CA", empty, "no certificate"}},
-		"key as CA":         {trust.Files{ClientCA: key}, []string{"client CA", key, "block 1 is a PRIVATE KEY"}},
+		"key as CA":         {trust.Files{Cert: cert, Key: key, ClientCA: key}, []string{"client CA", key, "block 1 is a PRIVATE KEY"}},
 		"CA with a key":     {trust.Files{CA: file("both", append(read(t, ca.File), read(t, key)...))}, []string{"block 2 is a PRIVATE KEY"}},
 		"CA that is no CA":  {trust.Files{CA: file("junk", []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))}, []string{"junk", "block 1"}},
 		"CA that is cut":    {trust.Files{CA: file("cut", half[:len(half)-40])}, []string{"cut", "no certificate"}},
@@ -415,8 +416,8 @@ func TestReloadKeepsWhatIsGood(t *testing.T) {
 	t.Parallel()
 	ca := testenv.NewCA(t)
 	for name, tt := range bad(t, ca) {
-		if tt.files.Cert == "" && tt.files.CA == "" || tt.files.Key == "" && tt.files.CA == "" {
-			continue
+		if (tt.files.Cert == "" || tt.files.Key == "" || tt.files.ClientCA != "") && tt.files.CA == "" {
+			continue // a matter of settings, or of a file that it does not have here
 		}
 		cert, key := ca.Issue(t, "good", "localhost")
 		roots := t.TempDir() + "/roots.pem"
