@@ -103,10 +103,7 @@ func New(_ context.Context, cfg Config) (*Service, error) {
 		return nil, err
 	}
 	s.watch()
-	if err := s.serve(cfg); err != nil {
-		s.close()
-		return nil, err
-	}
+	s.serve(cfg)
 	return s, nil
 }
 
@@ -121,10 +118,10 @@ func (s *Service) open(cfg Config) error {
 			return err
 		}
 	}
-	if s.store, err = store.Open(store.Config{URL: cfg.ClickHouseURL, Secret: secret, Accounts: accounts}); err != nil {
+	if s.store, err = store.Open(store.Config{URL: cfg.ClickHouseURL, Trust: s.proc.Trust, Secret: secret, Accounts: accounts}); err != nil {
 		return err
 	}
-	if s.conn, err = stream.Connect(cfg.NATSURL, "verdict-audit"); err != nil {
+	if s.conn, err = stream.Connect(stream.Connection{URL: cfg.NATSURL, Name: "verdict-audit", Trust: s.proc.Trust}); err != nil {
 		return err
 	}
 	s.ingest, err = ingest.New(ingest.Config{
@@ -158,19 +155,14 @@ var failures = []rpc.Rule{
 	{Is: store.ErrUnavailable, Code: connect.CodeUnavailable, Reason: "clickhouse_unavailable", Message: "ClickHouse does not answer: try again"},
 }
 
-func (s *Service) serve(cfg Config) error {
-	callers, err := identity.NewLoopback(cfg.LoopbackAccount)
-	if err != nil {
-		return err
-	}
+func (s *Service) serve(cfg Config) {
 	edge := rpc.New(rpc.Config{
-		Callers: callers, Logger: s.proc.Logger, Registry: s.proc.Registry, MaxBytes: int(cfg.MaxBody), Draining: s.proc.Draining(),
+		Callers: s.proc.Callers, Access: s.proc.Access, Logger: s.proc.Logger, Registry: s.proc.Registry, MaxBytes: int(cfg.MaxBody), Draining: s.proc.Draining(),
 		Errors: failures,
 	})
 	mux := http.NewServeMux()
 	mux.Handle(auditv1connect.NewAuditServiceHandler(connectapi.New(s.store), edge.HandlerOptions()...))
 	s.proc.Handle(edge.Handler(mux))
-	return nil
 }
 
 // Run serves until ctx ends, and then shuts down: not ready, requests finished, the ingester stopped, NATS, ClickHouse.

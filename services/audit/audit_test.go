@@ -44,7 +44,7 @@ func newBench(t *testing.T, migrate bool) *bench {
 		if !migrate {
 			return nil
 		}
-		_, err := Migrate(ctx, ownerURL)
+		_, err := Migrate(ctx, ownerURL, nil)
 		return err
 	})
 	if b.SecretFile == "" {
@@ -330,7 +330,7 @@ func TestReady(t *testing.T) {
 	if _, err := c.query(t.Context(), "SELECT 1"); connect.CodeOf(err) != connect.CodeUnavailable || !strings.Contains(err.Error(), "migrate") {
 		t.Errorf("without tables: %v", err)
 	}
-	if _, err := Migrate(t.Context(), b.URL); err != nil {
+	if _, err := Migrate(t.Context(), b.URL, nil); err != nil {
 		t.Fatal(err)
 	}
 	testenv.Eventually(t, "readiness", func() error {

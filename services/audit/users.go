@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/verdict-io/verdict/services/audit/internal/store"
+	"github.com/verdict-io/verdict/services/internal/trust"
 )
 
 // WriteClickHouseUsers writes the users.xml of a ClickHouse that keeps the decisions of these accounts in these databases.
@@ -16,8 +17,8 @@ func WriteClickHouseUsers(w io.Writer, secret []byte, accounts, databases []stri
 }
 
 // Migrate brings the database at ownerURL up to this version; see store.Migrate.
-func Migrate(ctx context.Context, ownerURL string) ([]int64, error) {
-	return store.Migrate(ctx, ownerURL)
+func Migrate(ctx context.Context, ownerURL string, t *trust.Trust) ([]int64, error) {
+	return store.Migrate(ctx, ownerURL, t)
 }
 
 // ReadSecret reads the secret that the passwords of ClickHouse's users are made from.

@@ -18,10 +18,10 @@ import (
 	"github.com/verdict-io/verdict/services/control/internal/connectapi"
 	"github.com/verdict-io/verdict/services/control/internal/eventlog"
 	"github.com/verdict-io/verdict/services/control/internal/relay"
-	"github.com/verdict-io/verdict/services/internal/identity"
 	"github.com/verdict-io/verdict/services/internal/process"
 	"github.com/verdict-io/verdict/services/internal/rpc"
 	"github.com/verdict-io/verdict/services/internal/stream"
+	"github.com/verdict-io/verdict/services/internal/trust"
 	"github.com/verdict-io/verdict/services/policy"
 )
 
@@ -33,7 +33,6 @@ type Config struct {
 	NATSURL        string
 	SigningKey     string // file
 	TrustedKeys    string // file; "" trusts the signing key alone
-	Region         string
 	AppendTimeout  time.Duration
 	StreamReplicas int
 	StreamMaxBytes int64
@@ -50,7 +49,6 @@ func (c *Config) Register(fs *process.Flags) {
 	fs.Secret(&c.NATSURL, "nats-url", "VERDICT_NATS_URL", "nats://127.0.0.1:7422", "`URL` of NATS; several behind commas")
 	fs.String(&c.SigningKey, "signing-key", "VERDICT_SIGNING_KEY", "", "PEM `FILE` of the Ed25519 key that signs events; `verdict keygen` makes one")
 	fs.String(&c.TrustedKeys, "trusted-keys", "VERDICT_TRUSTED_KEYS", "", "JSON `FILE` of the public keys that events may be signed with; without it only the signing key's own")
-	fs.String(&c.Region, "region", "VERDICT_REGION", "us-east-1", "`REGION` in every ARN, 9 to 15 characters")
 	fs.Duration(&c.AppendTimeout, "append-timeout", "", 5*time.Second, "bound of one transaction that appends")
 	fs.Int(&c.StreamReplicas, "stream-replicas", "", 1, "`N` NATS servers that keep the stream of policy events; 3 in production")
 	fs.Bytes(&c.StreamMaxBytes, "stream-max-bytes", "", 1<<30, "`SIZE` of the stream of policy events")
@@ -113,10 +111,7 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 		return nil, err
 	}
 	s.watch()
-	if err := s.serve(cfg, signer); err != nil {
-		s.close()
-		return nil, err
-	}
+	s.serve(cfg, signer)
 	return s, nil
 }
 
@@ -138,13 +133,13 @@ func readKeys(cfg Config) (*stream.Signer, stream.Keyring, error) {
 func (s *Service) open(ctx context.Context, cfg Config, signer *stream.Signer, keys stream.Keyring) error {
 	var err error
 	s.log, err = eventlog.Open(ctx, eventlog.Config{
-		PostgresURL: cfg.PostgresURL, Signer: signer, Keys: keys, AppendTimeout: cfg.AppendTimeout, Logger: s.proc.Logger, Registerer: s.proc.Registry,
+		PostgresURL: cfg.PostgresURL, Trust: s.proc.Trust, Signer: signer, Keys: keys, AppendTimeout: cfg.AppendTimeout, Logger: s.proc.Logger, Registerer: s.proc.Registry,
 		Policy: policy.Config{Region: cfg.Region, Limits: policy.DefaultLimits()},
 	})
 	if err != nil {
 		return err
 	}
-	if s.conn, err = stream.Connect(cfg.NATSURL, "verdict-control"); err != nil {
+	if s.conn, err = stream.Connect(stream.Connection{URL: cfg.NATSURL, Name: "verdict-control", Trust: s.proc.Trust}); err != nil {
 		return err
 	}
 	s.relay, err = relay.New(relay.Config{
@@ -209,20 +204,15 @@ var failures = []rpc.Rule{
 
 const wentBack = "writes are refused: the log lacks or contradicts what was published, as after a restore from an older copy, and an operator must decide; /readyz of control says more"
 
-func (s *Service) serve(cfg Config, signer *stream.Signer) error {
-	callers, err := identity.NewLoopback(cfg.LoopbackAccount)
-	if err != nil {
-		return err
-	}
+func (s *Service) serve(cfg Config, signer *stream.Signer) {
 	edge := rpc.New(rpc.Config{
-		Callers: callers, Logger: s.proc.Logger, Registry: s.proc.Registry, MaxBytes: int(cfg.MaxBody), Draining: s.proc.Draining(),
+		Callers: s.proc.Callers, Access: s.proc.Access, Logger: s.proc.Logger, Registry: s.proc.Registry, MaxBytes: int(cfg.MaxBody), Draining: s.proc.Draining(),
 		Errors: failures,
 	})
 	mux := http.NewServeMux()
 	mux.Handle(controlv1connect.NewControlServiceHandler(connectapi.NewControl(s.app), edge.HandlerOptions()...))
 	mux.Handle(eventv1connect.NewEventServiceHandler(connectapi.NewEvents(s.log, signer), edge.HandlerOptions()...))
 	s.proc.Handle(edge.Handler(mux))
-	return nil
 }
 
 // Run serves until ctx ends, and then shuts down: not ready, requests finished, loops ended, NATS, database.
@@ -245,6 +235,6 @@ func (s *Service) close() {
 }
 
 // Migrate brings the database up to this version; see eventlog.Migrate.
-func Migrate(ctx context.Context, ownerURL, password string) ([]int64, error) {
-	return eventlog.Migrate(ctx, ownerURL, password)
+func Migrate(ctx context.Context, ownerURL, password string, t *trust.Trust) ([]int64, error) {
+	return eventlog.Migrate(ctx, ownerURL, password, t)
 }

@@ -39,15 +39,15 @@ func newBench(t *testing.T) *bench {
 	t.Helper()
 	b := &bench{nats: testenv.NewNATS(t)}
 	b.Database = testenv.NewDatabase(t, func(ctx context.Context, owner string) error {
-		_, err := Migrate(ctx, owner, "")
+		_, err := Migrate(ctx, owner, "", nil)
 		return err
 	})
 	var files testenv.KeyFiles
 	files, b.keys = testenv.NewKeyFiles(t)
 	b.cfg = Config{
-		Common:      process.Common{Addr: "127.0.0.1:0", LogLevel: "error"},
+		Common:      process.Common{Addr: "127.0.0.1:0", LogLevel: "error", Region: "us-east-1"},
 		PostgresURL: b.URL, NATSURL: b.nats.URL(), SigningKey: files.Signing, TrustedKeys: files.Trusted,
-		Region: "us-east-1", AppendTimeout: 2 * time.Second, StreamReplicas: 1, StreamMaxBytes: 1 << 28, StreamKeep: 1000, MaxBody: 1 << 20,
+		AppendTimeout: 2 * time.Second, StreamReplicas: 1, StreamMaxBytes: 1 << 28, StreamKeep: 1000, MaxBody: 1 << 20,
 	}
 	return b
 }

@@ -13,12 +13,14 @@ import (
 
 	"github.com/verdict-io/verdict/services/control/internal/eventlog"
 	"github.com/verdict-io/verdict/services/internal/stream"
+	"github.com/verdict-io/verdict/services/internal/trust"
 )
 
 // FsckConfig says what to check.
 type FsckConfig struct {
 	PostgresURL string
 	NATSURL     string // "" leaves the stream out
+	Trust       *trust.Trust
 	Keys        stream.Keyring
 }
 
@@ -35,12 +37,12 @@ type FsckReport struct {
 // that the check could not be made.
 func Fsck(ctx context.Context, cfg FsckConfig) (FsckReport, error) {
 	var report FsckReport
-	copied, err := openCopy(ctx, cfg.NATSURL)
+	copied, err := openCopy(ctx, cfg)
 	if err != nil {
 		return report, err
 	}
 	defer copied.close()
-	state, err := eventlog.Walk(ctx, cfg.PostgresURL, cfg.Keys, func(row eventlog.Row) error { return copied.compare(ctx, row) })
+	state, err := eventlog.Walk(ctx, cfg.PostgresURL, cfg.Trust, cfg.Keys, func(row eventlog.Row) error { return copied.compare(ctx, row) })
 	if state != nil {
 		report.LogID, report.Position = state.LogID, state.Position
 		for range state.Accounts() {
@@ -73,13 +75,16 @@ type copyOf struct {
 	end         uint64 // the last number it has given out, which an empty stream has too
 }
 
-func openCopy(ctx context.Context, url string) (*copyOf, error) {
+func openCopy(ctx context.Context, cfg FsckConfig) (*copyOf, error) {
 	c := &copyOf{}
-	if url == "" {
+	if cfg.NATSURL == "" {
 		return c, nil
 	}
-	var err error
-	if c.conn, err = nats.Connect(url, nats.Name("verdict-fsck"), nats.Timeout(5*time.Second)); err != nil {
+	options, err := stream.Connection{URL: cfg.NATSURL, Name: "verdict-fsck", Trust: cfg.Trust}.Options()
+	if err != nil {
+		return nil, err
+	}
+	if c.conn, err = nats.Connect(cfg.NATSURL, append(options, nats.Timeout(5*time.Second))...); err != nil {
 		return nil, fmt.Errorf("%w: %w", errStreamUnavailable, err)
 	}
 	js, err := jetstream.New(c.conn)

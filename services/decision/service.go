@@ -18,10 +18,10 @@ import (
 	"github.com/verdict-io/verdict/proto/gen/verdict/event/v1/eventv1connect"
 	"github.com/verdict-io/verdict/services/decision/internal/decisionlog"
 	"github.com/verdict-io/verdict/services/follow"
-	"github.com/verdict-io/verdict/services/internal/identity"
 	"github.com/verdict-io/verdict/services/internal/process"
 	"github.com/verdict-io/verdict/services/internal/rpc"
 	"github.com/verdict-io/verdict/services/internal/stream"
+	"github.com/verdict-io/verdict/services/internal/trust"
 )
 
 // Config is what a node is told.
@@ -119,16 +119,16 @@ func New(cfg Config) (*Service, error) {
 		return nil, err
 	}
 	s.watch()
-	if err := s.serve(cfg); err != nil {
-		s.close()
-		return nil, err
-	}
+	s.serve(cfg)
 	return s, nil
 }
 
 func (s *Service) open(cfg Config, keys stream.Keyring) error {
-	var err error
-	if s.conn, err = stream.Connect(cfg.NATSURL, "verdict-decision-"+cfg.Name); err != nil {
+	err := s.proc.Trust.URL(cfg.ControlURL)
+	if err != nil {
+		return fmt.Errorf("control url: %w", err)
+	}
+	if s.conn, err = stream.Connect(stream.Connection{URL: cfg.NATSURL, Name: "verdict-decision-" + cfg.Name, Trust: s.proc.Trust}); err != nil {
 		return err
 	}
 	s.log, err = decisionlog.Open(decisionlog.Config{
@@ -140,7 +140,7 @@ func (s *Service) open(cfg Config, keys stream.Keyring) error {
 	}
 	s.node = NewNode(s.log, s.proc.Registry)
 	s.follower, err = follow.New(follow.Config{
-		Conn: s.conn, Events: newEvents(cfg.ControlURL), Keys: keys,
+		Conn: s.conn, Events: newEvents(cfg.ControlURL, s.proc.Trust), Keys: keys,
 		Dir: filepath.Join(cfg.Dir, "state"), Publish: s.node.Publish, Logger: s.proc.Logger, Registerer: s.proc.Registry,
 	})
 	if err != nil {
@@ -153,8 +153,8 @@ func (s *Service) open(cfg Config, keys stream.Keyring) error {
 // maxEvents bounds a message of control: a page of events has about 2 MiB at most.
 const maxEvents = 4 << 20
 
-func newEvents(url string) eventv1connect.EventServiceClient {
-	return eventv1connect.NewEventServiceClient(&http.Client{}, url, connect.WithReadMaxBytes(maxEvents))
+func newEvents(url string, t *trust.Trust) eventv1connect.EventServiceClient {
+	return eventv1connect.NewEventServiceClient(&http.Client{Transport: t.Transport()}, url, connect.WithReadMaxBytes(maxEvents))
 }
 
 // build is the version of the program, as the module system knows it.
@@ -199,19 +199,14 @@ var failures = []rpc.Rule{
 	{Is: decisionlog.ErrClosed, Code: connect.CodeUnavailable, Reason: "shutting_down", Message: "this node is shutting down: ask another one"},
 }
 
-func (s *Service) serve(cfg Config) error {
-	callers, err := identity.NewLoopback(cfg.LoopbackAccount)
-	if err != nil {
-		return err
-	}
+func (s *Service) serve(cfg Config) {
 	edge := rpc.New(rpc.Config{
-		Callers: callers, Logger: s.proc.Logger, Registry: s.proc.Registry, MaxBytes: int(cfg.MaxBody), Draining: s.proc.Draining(),
+		Callers: s.proc.Callers, Access: s.proc.Access, Logger: s.proc.Logger, Registry: s.proc.Registry, MaxBytes: int(cfg.MaxBody), Draining: s.proc.Draining(),
 		Timeout: maxWait, Errors: failures,
 	})
 	mux := http.NewServeMux()
 	mux.Handle(decisionv1connect.NewDecisionServiceHandler(s.node, edge.HandlerOptions()...))
 	s.proc.Handle(edge.Handler(mux))
-	return nil
 }
 
 // Run serves until ctx ends, and then shuts down: not ready, requests finished, loops ended, decision log closed, NATS.

@@ -9,6 +9,7 @@ import (
 	"github.com/verdict-io/verdict/services/audit"
 	"github.com/verdict-io/verdict/services/control"
 	"github.com/verdict-io/verdict/services/internal/process"
+	"github.com/verdict-io/verdict/services/internal/trust"
 )
 
 // migrate brings the databases that it is given up to this version, as their owner.
@@ -18,18 +19,24 @@ func migrate(ctx context.Context, args, environ []string) error {
 	fs.Secret(&owner, "owner-url", "VERDICT_OWNER_URL", "", "`URL` of the database in Postgres, as a user who may create schemas and roles")
 	fs.String(&passwordFile, "control-password-file", "", "", "`FILE` that holds the password to give to the role verdict_control; without it the password stays as it is")
 	fs.Secret(&clickhouse, "clickhouse-url", "VERDICT_CLICKHOUSE_OWNER_URL", "", "`URL` of the database in ClickHouse, clickhouse://HOST:PORT/verdict, as a user who may create databases and tables")
+	var files trust.Files
+	fs.RegisterTLS(&files)
 	if err := fs.Parse(args, environ); err != nil {
 		return err
 	}
 	if owner == "" && clickhouse == "" {
 		return process.Usagef("--owner-url (Postgres) or --clickhouse-url must be set, or both")
 	}
+	t, err := trust.Open(files)
+	if err != nil {
+		return err
+	}
 	if owner != "" {
 		password, err := readPassword(passwordFile)
 		if err != nil {
 			return err
 		}
-		applied, err := control.Migrate(ctx, owner, password)
+		applied, err := control.Migrate(ctx, owner, password, t)
 		if err := report("postgres", applied, err); err != nil {
 			return err
 		}
@@ -37,7 +44,7 @@ func migrate(ctx context.Context, args, environ []string) error {
 	if clickhouse == "" {
 		return nil
 	}
-	applied, err := audit.Migrate(ctx, clickhouse)
+	applied, err := audit.Migrate(ctx, clickhouse, t)
 	return report("clickhouse", applied, err)
 }
 

@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 
 	"github.com/verdict-io/verdict/services/cmd/verdict/internal/query"
 	"github.com/verdict-io/verdict/services/internal/process"
+	"github.com/verdict-io/verdict/services/internal/trust"
 )
 
 // runQuery asks audit with SQL.
@@ -17,6 +20,8 @@ func runQuery(ctx context.Context, args, environ []string) error {
 	fs.String(&url, "audit-url", "VERDICT_QUERY_URL", "http://127.0.0.1:7403", "`URL` of audit")
 	fs.String(&sql, "sql", "", "", "one `SELECT` in ClickHouse's SQL; the table is decisions")
 	fs.Choice(&format, "format", "", "table", "aligned columns, or a JSON object a row", "table", "json")
+	var files trust.Files
+	fs.RegisterTLS(&files)
 	if err := fs.Parse(args, environ); err != nil {
 		return err
 	}
@@ -30,10 +35,18 @@ func runQuery(ctx context.Context, args, environ []string) error {
 	if strings.TrimSpace(sql) == "" {
 		return process.Usagef("query needs SQL, in --sql or on stdin")
 	}
-	if format == "json" {
-		return query.JSON(ctx, os.Stdout, url, sql)
+	t, err := trust.Open(files)
+	if err != nil {
+		return err
 	}
-	table, err := query.All(ctx, url, sql)
+	if err := t.URL(url); err != nil {
+		return fmt.Errorf("audit url: %w", err)
+	}
+	client := &http.Client{Transport: t.Transport()}
+	if format == "json" {
+		return query.JSON(ctx, os.Stdout, client, url, sql)
+	}
+	table, err := query.All(ctx, client, url, sql)
 	if err != nil {
 		return err
 	}

@@ -9,8 +9,6 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/verdict-io/verdict/proto/gen/verdict/control/v1/controlv1connect"
-	"github.com/verdict-io/verdict/services/internal/access"
-	"github.com/verdict-io/verdict/services/internal/identity"
 	"github.com/verdict-io/verdict/services/internal/process"
 	"github.com/verdict-io/verdict/services/internal/rpc"
 )
@@ -49,14 +47,6 @@ func serve(ctx context.Context, cfg *config) error {
 	if err != nil {
 		return err
 	}
-	callers, err := identity.NewLoopback(cfg.Common.LoopbackAccount)
-	if err != nil {
-		return err
-	}
-	rules, err := access.New("")
-	if err != nil {
-		return err
-	}
 	log, err := openLog(ctx, cfg.PostgresURL)
 	if err != nil {
 		return p.Abandon(err)
@@ -67,8 +57,8 @@ func serve(ctx context.Context, cfg *config) error {
 	p.Go("relay", log.relay)
 
 	edge := rpc.New(rpc.Config{
-		Callers:  callers,
-		Access:   rules,
+		Callers:  p.Callers,
+		Access:   p.Access,
 		Logger:   p.Logger,
 		Registry: p.Registry,
 		MaxBytes: int(cfg.MaxBytes),

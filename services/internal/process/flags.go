@@ -26,6 +26,7 @@ type Flags struct {
 	set      *flag.FlagSet
 	settings []*setting
 	required []string
+	together [][2]string
 }
 
 // setting is one of Flags, and the flag.Value through which package flag sets it.
@@ -202,6 +203,9 @@ func (f *Flags) Between(name string, least, most int) {
 // Require makes Parse refuse to go on while one of the named settings is empty.
 func (f *Flags) Require(names ...string) { f.required = append(f.required, names...) }
 
+// Together makes Parse refuse one of two settings without the other.
+func (f *Flags) Together(one, other string) { f.together = append(f.together, [2]string{one, other}) }
+
 // UsageError says in one line which flag or variable is wrong, and how.
 type UsageError struct{ text string }
 
@@ -295,9 +299,16 @@ func (f *Flags) unknownVariable(env map[string]string) error {
 }
 
 func (f *Flags) missing() error {
+	empty := map[string]bool{}
 	for _, s := range f.settings {
+		empty[s.name] = s.empty
 		if slices.Contains(f.required, s.name) && s.empty {
 			return Usagef("--%s (environment %s) must be set: %s", s.name, s.env, s.usage)
+		}
+	}
+	for _, pair := range f.together {
+		if empty[pair[0]] != empty[pair[1]] {
+			return Usagef("--%s and --%s belong together: set both, or neither", pair[0], pair[1])
 		}
 	}
 	return nil

@@ -44,7 +44,7 @@ func TestDefaults(t *testing.T) {
 	want := &settings{
 		Common: Common{
 			Addr: "127.0.0.1:7401", LogLevel: "info", LogFormat: "text", ShutdownTimeout: DefaultShutdownTimeout,
-			LoopbackAccount: "000000000000",
+			Region: "us-east-1",
 		},
 		URL: "postgres://u:hunter2@127.0.0.1:7432/db", Secret: "s3cr3t", Mode: "async",
 		Every: 5 * time.Second, Count: 3, Size: 4 << 20,
@@ -108,6 +108,9 @@ func TestWrongSettingsAreOneLineThatNamesTheSource(t *testing.T) {
 		{"level", nil, "VERDICT_CONTROL_LOG_LEVEL=loud", []string{"VERDICT_CONTROL_LOG_LEVEL", "debug, info, warn, error"}},
 		{"account", []string{"--loopback-account", "1"}, "", []string{`flag --loopback-account: "1" is not an account`, "12 digits"}},
 		{"account in variable", nil, "VERDICT_CONTROL_LOOPBACK_ACCOUNT=x", []string{"environment variable VERDICT_CONTROL_LOOPBACK_ACCOUNT"}},
+		{"half a certificate", []string{"--tls-cert", "x"}, "", []string{"--tls-cert and --tls-key belong together"}},
+		{"half a certificate in a variable", nil, "VERDICT_CONTROL_TLS_KEY=x", []string{"--tls-cert and --tls-key belong together"}},
+		{"no region", []string{"--region="}, "", []string{"--region (environment VERDICT_REGION) must be set"}},
 		{"value missing", []string{"--count"}, "", []string{"count"}},
 		{"secret", []string{"--token", "hunter2"}, "", []string{"flag --token", "not shown"}},
 	} {
@@ -183,7 +186,7 @@ func TestHelp(t *testing.T) {
 	words := regexp.MustCompile(` +`).ReplaceAllString(help.Text, " ")
 	for _, want := range []string{
 		"control: appends policy events to the log\n",
-		" --addr HOST:PORT VERDICT_CONTROL_ADDR 127.0.0.1:7401\n loopback HOST:PORT to listen on",
+		" --addr HOST:PORT VERDICT_CONTROL_ADDR 127.0.0.1:7401\n HOST:PORT to listen on",
 		" --addr-file FILE VERDICT_CONTROL_ADDR_FILE (must be set)\n",
 		" --log-format text|json VERDICT_CONTROL_LOG_FORMAT text\n",
 		" --on VERDICT_CONTROL_ON false\n",

@@ -5,12 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/verdict-io/verdict/services/internal/trust"
 )
 
 // checkTimeout bounds a check of a condition, and so the answer of /readyz.
@@ -154,8 +158,9 @@ func (c *condition) runCheck() (err error) {
 	return err
 }
 
-// serveReady answers one JSON object a line: 200 if every required condition holds, else 503.
-func (h *Health) serveReady(w http.ResponseWriter, r *http.Request) {
+// serveReady answers one JSON object a line: 200 if every required condition holds, else 503. Details name servers and files,
+// and are left out where details is false.
+func (h *Health) serveReady(w http.ResponseWriter, r *http.Request, details bool) {
 	statuses, ready := h.Check(r.Context())
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("Cache-Control", "no-store")
@@ -164,8 +169,25 @@ func (h *Health) serveReady(w http.ResponseWriter, r *http.Request) {
 	}
 	lines := json.NewEncoder(w)
 	for _, s := range statuses {
+		if !details && s.Detail != "" {
+			s.Detail = "told on this machine only"
+		}
 		_ = lines.Encode(s) // the prober is gone; nobody else waits for the rest
 	}
+}
+
+// serveReady tells details to whoever is on this machine. A request that something in front has brought here comes from this
+// machine too, and is known by its Host.
+func (p *Process) serveReady(w http.ResponseWriter, r *http.Request) {
+	p.Health.serveReady(w, r, trust.Loopback(hostOnly(r.RemoteAddr)) && trust.Loopback(hostOnly(r.Host)))
+}
+
+// hostOnly is a host:port, or a host, without the port and without the brackets of IPv6.
+func hostOnly(addr string) string {
+	if host, _, err := net.SplitHostPort(addr); err == nil {
+		return host
+	}
+	return strings.TrimSuffix(strings.TrimPrefix(addr, "["), "]")
 }
 
 // serveAlive answers that the process runs.

@@ -20,7 +20,7 @@ import (
 func readyz(t *testing.T, h *Health) (int, []Status) {
 	t.Helper()
 	w := httptest.NewRecorder()
-	h.serveReady(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+	h.serveReady(w, httptest.NewRequest(http.MethodGet, "/readyz", nil), true)
 	var statuses []Status
 	for line := range bytes.Lines(w.Body.Bytes()) {
 		var s Status

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 )
 
@@ -29,7 +28,7 @@ func exitCode(err error, stdout, stderr io.Writer) int {
 		_, _ = io.WriteString(stdout, help.Text)
 		return 0
 	}
-	_, _ = fmt.Fprintln(stderr, "error: "+strings.Join(strings.FieldsFunc(err.Error(), isNewline), "; "))
+	_, _ = fmt.Fprintln(stderr, "error: "+oneLine(err))
 	if _, ok := errors.AsType[*UsageError](err); ok {
 		return 2
 	}

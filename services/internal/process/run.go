@@ -62,6 +62,7 @@ func (p *Process) Run(ctx context.Context) error {
 // Abandon is for a start that failed before Run: it closes what OnClose knows and returns err.
 func (p *Process) Abandon(err error) error {
 	ctx := context.Background()
+	p.stopWatching()
 	if p.listener != nil {
 		_ = p.listener.Close()
 	}
@@ -92,11 +93,19 @@ func (p *Process) start(ctx context.Context) *running {
 	r.server = p.server(requestsCtx)
 	go func() {
 		defer close(r.served)
-		if err := r.server.Serve(p.listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := r.serve(); !errors.Is(err, http.ErrServerClosed) {
 			r.failed <- fmt.Errorf("serve: %w", err)
 		}
 	}()
 	return r
+}
+
+// serve answers in TLS when there is a certificate.
+func (r *running) serve() error {
+	if r.server.TLSConfig != nil {
+		return r.server.ServeTLS(r.listener, "", "")
+	}
+	return r.server.Serve(r.listener)
 }
 
 func (r *running) startComponent(ctx context.Context, c step) *task {

@@ -365,7 +365,7 @@ func TestErrorsOfTheShutdownAreReturned(t *testing.T) {
 
 func TestWhatDoesNotStopIsLeftBehind(t *testing.T) {
 	t.Parallel()
-	p := newProcess(t, time.Millisecond)
+	p := newProcess(t, 200*time.Millisecond)
 	forever := make(chan struct{})
 	t.Cleanup(func() { close(forever) })
 	p.Go("relay", func(context.Context) error {
@@ -382,7 +382,7 @@ func TestWhatDoesNotStopIsLeftBehind(t *testing.T) {
 		return nil
 	})
 	err := launch(t, p)()
-	if err == nil || !strings.Contains(err.Error(), "relay did not end within 1ms and was left behind") || !closed {
+	if err == nil || !strings.Contains(err.Error(), "relay did not end within 200ms and was left behind") || !closed {
 		t.Errorf("%v, store closed: %t", err, closed)
 	}
 }

@@ -24,20 +24,23 @@ const (
 	maxHeaderBytes = 64 << 10
 )
 
-// server answers HTTP/1.1 and HTTP/2 in the clear on one port. Requests see base, not the context of Run: they go on
-// while the shutdown waits for them.
+// server answers HTTP/1.1 and HTTP/2 on one port: in TLS when there is a certificate, else in the clear. Requests see base,
+// not the context of Run: they go on while the shutdown waits for them.
 func (p *Process) server(base context.Context) *http.Server {
+	config := p.Trust.Server()
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
+	protocols.SetHTTP2(config != nil)
+	protocols.SetUnencryptedHTTP2(config == nil)
 	return &http.Server{
 		Handler:           p.handler(),
 		Protocols:         protocols,
+		TLSConfig:         config,
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       p.readTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(p.Logger.Handler(), slog.LevelWarn),
+		ErrorLog:          p.serverLog(),
 		BaseContext:       func(net.Listener) context.Context { return base },
 	}
 }
@@ -46,7 +49,7 @@ func (p *Process) server(base context.Context) *http.Server {
 func (p *Process) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", serveAlive)
-	mux.HandleFunc("GET /readyz", p.Health.serveReady)
+	mux.HandleFunc("GET /readyz", p.serveReady)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.Registry, promhttp.HandlerOpts{
 		ErrorLog: slog.NewLogLogger(p.Logger.Handler(), slog.LevelWarn),
 		Registry: p.Registry,

@@ -32,7 +32,7 @@ type bench struct {
 func newBench(t testing.TB) *bench {
 	t.Helper()
 	click := testenv.NewClickHouse(t, func(ctx context.Context, url string) error {
-		_, err := store.Migrate(ctx, url)
+		_, err := store.Migrate(ctx, url, nil)
 		return err
 	})
 	options, err := clickhouse.ParseDSN(click.URL)

@@ -429,7 +429,7 @@ func TestMigrateTogether(t *testing.T) {
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
-			if _, err := store.Migrate(t.Context(), ch.URL); err != nil {
+			if _, err := store.Migrate(t.Context(), ch.URL, nil); err != nil {
 				t.Error(err)
 			}
 		})
@@ -438,7 +438,7 @@ func TestMigrateTogether(t *testing.T) {
 	if err := s.CheckMigrated(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if applied, err := store.Migrate(t.Context(), ch.URL); err != nil || len(applied) != 0 {
+	if applied, err := store.Migrate(t.Context(), ch.URL, nil); err != nil || len(applied) != 0 {
 		t.Errorf("once more: %v, %v", applied, err)
 	}
 	if err := s.Insert(t.Context(), block(1, decided(stream.Boot{1}, 1, accountA))); err != nil {

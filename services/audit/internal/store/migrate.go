@@ -10,6 +10,8 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
+
+	"github.com/verdict-io/verdict/services/internal/trust"
 )
 
 //go:embed migrations/*.sql
@@ -20,8 +22,8 @@ const versionTable = "goose_db_version"
 // Migrate brings the database at ownerURL up to this version: the database and its tables. Several may run at once, since every
 // statement may be repeated; code of the version before goes on running. It returns the versions applied, none when the database
 // was up to date.
-func Migrate(ctx context.Context, ownerURL string) ([]int64, error) {
-	options, err := parse(ownerURL)
+func Migrate(ctx context.Context, ownerURL string, t *trust.Trust) ([]int64, error) {
+	options, err := parse(ownerURL, t)
 	if err != nil {
 		return nil, err
 	}

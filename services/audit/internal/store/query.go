@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -138,11 +137,7 @@ func (s *Store) connOf(ctx context.Context, account string) (*received, driver.C
 	options.Compression = nil // so that what is received is as much as it says
 	got := &received{}
 	options.DialContext = func(ctx context.Context, addr string) (_ net.Conn, err error) {
-		if options.TLS != nil {
-			got.Conn, err = (&tls.Dialer{Config: options.TLS}).DialContext(ctx, "tcp", addr)
-		} else {
-			got.Conn, err = (&net.Dialer{}).DialContext(ctx, "tcp", addr)
-		}
+		got.Conn, err = s.options.DialContext(ctx, addr)
 		return got, err
 	}
 	conn, err := clickhouse.Open(&options)

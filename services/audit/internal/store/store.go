@@ -7,19 +7,26 @@ package store
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/verdict-io/verdict/services/internal/trust"
 )
 
 // Config is what a Store is made of.
 type Config struct {
 	// URL is clickhouse://host:port/database. With a Secret, its user is replaced by the one that each question needs.
+	// With secure=true it is spoken to in TLS, and with tls_server_name=… under another name.
 	URL string
+	// Trust is for TLS.
+	Trust *trust.Trust
 	// Secret is what the passwords of users are made from; without it everything runs as the user of the URL, and accounts
 	// cannot ask.
 	Secret []byte
@@ -37,7 +44,7 @@ type Store struct {
 
 // Open reads the settings. It connects when somebody asks.
 func Open(cfg Config) (*Store, error) {
-	options, err := parse(cfg.URL)
+	options, err := parse(cfg.URL, cfg.Trust)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +61,7 @@ func Open(cfg Config) (*Store, error) {
 }
 
 // parse reads a URL; what it does not say is set here.
-func parse(url string) (*clickhouse.Options, error) {
+func parse(url string, t *trust.Trust) (*clickhouse.Options, error) {
 	options, err := clickhouse.ParseDSN(url)
 	if err != nil {
 		return nil, errors.New("clickhouse url: it must look like clickhouse://127.0.0.1:7440/verdict")
@@ -69,10 +76,38 @@ func parse(url string) (*clickhouse.Options, error) {
 		return nil, errors.New("clickhouse url: it names several servers, of which each would keep a part of the decisions; name one")
 	}
 	options.DialTimeout = 5 * time.Second
+	if err := secure(options, t); err != nil {
+		return nil, err
+	}
 	if options.Compression == nil {
 		options.Compression = &clickhouse.Compression{Method: clickhouse.CompressionLZ4}
 	}
 	return options, nil
+}
+
+// secure has each connection made with the roots of its moment, and refuses to leave the machine without TLS that verifies.
+func secure(options *clickhouse.Options, t *trust.Trust) error {
+	host, _, err := net.SplitHostPort(options.Addr[0])
+	if err != nil {
+		host = options.Addr[0]
+	}
+	if options.TLS == nil || options.TLS.InsecureSkipVerify {
+		if err := t.Plain(host, "say secure=true in the URL, without skip_verify, with the port that ClickHouse has for TLS"); err != nil {
+			return fmt.Errorf("clickhouse url: %w", err)
+		}
+	}
+	dialer := &net.Dialer{Timeout: options.DialTimeout}
+	if options.TLS == nil {
+		options.DialContext = func(ctx context.Context, addr string) (net.Conn, error) { return dialer.DialContext(ctx, "tcp", addr) }
+		return nil
+	}
+	said := options.TLS
+	options.DialContext = func(ctx context.Context, addr string) (net.Conn, error) {
+		config := t.Client()
+		config.ServerName, config.InsecureSkipVerify = said.ServerName, said.InsecureSkipVerify
+		return (&tls.Dialer{NetDialer: dialer, Config: config}).DialContext(ctx, "tcp", addr)
+	}
+	return nil
 }
 
 // Close ends the connections.

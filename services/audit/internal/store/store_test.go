@@ -15,7 +15,7 @@ import (
 )
 
 func migrate(ctx context.Context, ownerURL string) error {
-	_, err := store.Migrate(ctx, ownerURL)
+	_, err := store.Migrate(ctx, ownerURL, nil)
 	return err
 }
 

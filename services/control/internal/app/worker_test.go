@@ -24,7 +24,7 @@ func newApp(t *testing.T, now func() time.Time) *App {
 	t.Helper()
 	signer, keys := testenv.NewKeys(t)
 	db := testenv.NewDatabase(t, func(ctx context.Context, owner string) error {
-		_, err := eventlog.Migrate(ctx, owner, "")
+		_, err := eventlog.Migrate(ctx, owner, "", nil)
 		return err
 	})
 	log, err := eventlog.Open(t.Context(), eventlog.Config{

@@ -4,9 +4,8 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/verdict-io/verdict/services/internal/stream"
+	"github.com/verdict-io/verdict/services/internal/trust"
 	"github.com/verdict-io/verdict/services/policy"
 )
 
@@ -14,10 +13,10 @@ import (
 // hash, signature, what the columns repeat, whole commands, and that it can have happened (the fold, with every invariant
 // at the end). visit, which may add checks of its own, sees each event. The error names the first bad position; the state is
 // that of the last good one.
-func Walk(ctx context.Context, url string, keys stream.Keyring, visit func(Row) error) (*policy.State, error) {
-	conn, err := pgx.Connect(ctx, url)
+func Walk(ctx context.Context, url string, t *trust.Trust, keys stream.Keyring, visit func(Row) error) (*policy.State, error) {
+	conn, err := connect(ctx, url, t)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return nil, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	s := policy.Empty()

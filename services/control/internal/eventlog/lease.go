@@ -15,7 +15,7 @@ type Lease struct{ conn *pgx.Conn }
 
 // TryLease takes the lease; nil when somebody else has it.
 func (l *Log) TryLease(ctx context.Context) (*Lease, error) {
-	conn, err := pgx.ConnectConfig(ctx, l.pool.Config().ConnConfig)
+	conn, err := pgx.ConnectConfig(ctx, l.single())
 	if err != nil {
 		return nil, unavailable(ctx, err)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/verdict-io/verdict/services/internal/stream"
+	"github.com/verdict-io/verdict/services/internal/trust"
 	"github.com/verdict-io/verdict/services/policy"
 )
 
@@ -40,9 +41,11 @@ var (
 // Config is what a Log needs.
 type Config struct {
 	PostgresURL string
-	Signer      *stream.Signer
-	Keys        stream.Keyring // trusted to have signed what is in the log; the signer's own key among them
-	Policy      policy.Config
+	// Trust is for TLS with the database, as far as PostgresURL names no files of its own.
+	Trust  *trust.Trust
+	Signer *stream.Signer
+	Keys   stream.Keyring // trusted to have signed what is in the log; the signer's own key among them
+	Policy policy.Config
 	// AppendTimeout bounds a transaction that appends, on the server's side too. Default 5 s.
 	AppendTimeout time.Duration
 	// Pool is how many connections readers share. Default 8.
@@ -97,8 +100,15 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 
 func (l *Log) connect(ctx context.Context) error {
 	read, err := pgxpool.ParseConfig(l.cfg.PostgresURL)
+	if err == nil {
+		err = checkPlain(read.ConnConfig, l.cfg.Trust)
+	}
 	if err != nil {
 		return fmt.Errorf("postgres url: %w", err)
+	}
+	read.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+		secure(c, l.cfg.Trust)
+		return nil
 	}
 	read.MaxConns = l.cfg.Pool
 	read.ConnConfig.ConnectTimeout = l.cfg.AppendTimeout
@@ -352,7 +362,7 @@ func (l *Log) Run(ctx context.Context) error {
 
 // listen uses a connection of its own: a notification needs one that nobody else reads.
 func (l *Log) listen(ctx context.Context) error {
-	config := l.pool.Config().ConnConfig
+	config := l.single()
 	delete(config.RuntimeParams, "statement_timeout")
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {

@@ -28,7 +28,7 @@ type bench struct {
 }
 
 func migrate(ctx context.Context, ownerURL string) error {
-	_, err := Migrate(ctx, ownerURL, "")
+	_, err := Migrate(ctx, ownerURL, "", nil)
 	return err
 }
 

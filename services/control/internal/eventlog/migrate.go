@@ -11,11 +11,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
 	"github.com/pressly/goose/v3/lock"
+
+	"github.com/verdict-io/verdict/services/internal/trust"
 )
 
 // Role is the database role that control connects as: it may read and append, and does not own the log.
@@ -35,8 +36,8 @@ END $$`
 // Migrate brings the database at ownerURL up to this version: the schema verdict, its tables, and the role that control
 // connects as. password, when not empty, becomes the role's. Several may run at once; code of the version before goes on
 // running. It returns the versions applied, none when the database was up to date.
-func Migrate(ctx context.Context, ownerURL, password string) ([]int64, error) {
-	config, err := pgx.ParseConfig(ownerURL)
+func Migrate(ctx context.Context, ownerURL, password string, t *trust.Trust) ([]int64, error) {
+	config, err := parse(ownerURL, t)
 	if err != nil {
 		return nil, fmt.Errorf("owner url: %w", err)
 	}

@@ -15,7 +15,7 @@ func TestMigrateAtOnce(t *testing.T) {
 	for range 8 {
 		group.Go(func() {
 			for range 5 {
-				if _, err := Migrate(t.Context(), db.OwnerURL, ""); err != nil {
+				if _, err := Migrate(t.Context(), db.OwnerURL, "", nil); err != nil {
 					t.Error(err)
 				}
 			}

@@ -91,7 +91,7 @@ func TestUnknownType(t *testing.T) {
 	_, stateErr := l.State(ctx)
 	_, appendErr := l.Append(ctx, createEngine("one"))
 	_, openErr := Open(ctx, b.config(t))
-	_, walkErr := Walk(ctx, b.URL, b.keys, func(Row) error { return nil })
+	_, walkErr := Walk(ctx, b.URL, nil, b.keys, func(Row) error { return nil })
 	for what, err := range map[string]error{"a read": stateErr, "a write": appendErr, "a start": openErr, "fsck": walkErr} {
 		if !errors.Is(err, stream.ErrUnknownType) || errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "position 2") {
 			t.Errorf("%s: %v, want %v at position 2", what, err, stream.ErrUnknownType)

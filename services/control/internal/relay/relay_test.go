@@ -47,7 +47,7 @@ func newEmptyBench(t *testing.T) *bench {
 	t.Helper()
 	b := &bench{nats: testenv.NewNATS(t)}
 	b.Database = testenv.NewDatabase(t, func(ctx context.Context, owner string) error {
-		_, err := eventlog.Migrate(ctx, owner, "")
+		_, err := eventlog.Migrate(ctx, owner, "", nil)
 		return err
 	})
 	b.signer, b.keys = testenv.NewKeys(t)

@@ -48,7 +48,7 @@ var errNoRows = errors.New("the audit table does not have them yet")
 // awaitRows asks until the table has n rows.
 func awaitRows(ctx context.Context, auditURL, sql string, n int) (*query.Table, error) {
 	for {
-		found, err := query.All(ctx, auditURL, sql)
+		found, err := query.All(ctx, http.DefaultClient, auditURL, sql)
 		if err != nil {
 			return nil, err
 		}

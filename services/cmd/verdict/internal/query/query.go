@@ -23,9 +23,9 @@ type Table struct {
 }
 
 // All is the whole answer.
-func All(ctx context.Context, auditURL, sql string) (*Table, error) {
+func All(ctx context.Context, client *http.Client, auditURL, sql string) (*Table, error) {
 	t := &Table{}
-	err := each(ctx, auditURL, sql, func(columns []*auditv1.Column, rows []*structpb.ListValue) error {
+	err := each(ctx, client, auditURL, sql, func(columns []*auditv1.Column, rows []*structpb.ListValue) error {
 		t.Columns = columns
 		t.Rows = append(t.Rows, rows...)
 		return nil
@@ -34,10 +34,10 @@ func All(ctx context.Context, auditURL, sql string) (*Table, error) {
 }
 
 // each hands on the answer as it comes, with all columns each time.
-func each(ctx context.Context, auditURL, sql string, yield func([]*auditv1.Column, []*structpb.ListValue) error) error {
+func each(ctx context.Context, client *http.Client, auditURL, sql string, yield func([]*auditv1.Column, []*structpb.ListValue) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // an answer that is not read to its end ends on the server too
-	stream, err := auditv1connect.NewAuditServiceClient(http.DefaultClient, auditURL).Query(ctx, &auditv1.QueryRequest{Sql: sql})
+	stream, err := auditv1connect.NewAuditServiceClient(client, auditURL).Query(ctx, &auditv1.QueryRequest{Sql: sql})
 	if err != nil {
 		return err
 	}
@@ -88,10 +88,10 @@ func cell(v *structpb.Value) string {
 }
 
 // JSON writes each row as an object on a line of its own, as it comes.
-func JSON(ctx context.Context, w io.Writer, auditURL, sql string) error {
+func JSON(ctx context.Context, w io.Writer, client *http.Client, auditURL, sql string) error {
 	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false)
-	return each(ctx, auditURL, sql, func(columns []*auditv1.Column, rows []*structpb.ListValue) error {
+	return each(ctx, client, auditURL, sql, func(columns []*auditv1.Column, rows []*structpb.ListValue) error {
 		for _, row := range rows {
 			object := make(map[string]any, len(columns))
 			for i, v := range row.GetValues() {
