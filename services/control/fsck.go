@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -19,6 +18,7 @@ import (
 type FsckConfig struct {
 	PostgresURL string
 	NATSURL     string // "" leaves the stream out
+	NATSKey     string // file; control's key may do what is needed
 	Keys        stream.Keyring
 }
 
@@ -35,7 +35,7 @@ type FsckReport struct {
 // that the check could not be made.
 func Fsck(ctx context.Context, cfg FsckConfig) (FsckReport, error) {
 	var report FsckReport
-	copied, err := openCopy(ctx, cfg.NATSURL)
+	copied, err := openCopy(ctx, cfg)
 	if err != nil {
 		return report, err
 	}
@@ -73,13 +73,13 @@ type copyOf struct {
 	end         uint64 // the last number it has given out, which an empty stream has too
 }
 
-func openCopy(ctx context.Context, url string) (*copyOf, error) {
+func openCopy(ctx context.Context, cfg FsckConfig) (*copyOf, error) {
 	c := &copyOf{}
-	if url == "" {
+	if cfg.NATSURL == "" {
 		return c, nil
 	}
 	var err error
-	if c.conn, err = nats.Connect(url, nats.Name("verdict-fsck"), nats.Timeout(5*time.Second)); err != nil {
+	if c.conn, err = stream.Dial(stream.Connection{URL: cfg.NATSURL, Name: "verdict-fsck", KeyFile: cfg.NATSKey}); err != nil {
 		return nil, fmt.Errorf("%w: %w", errStreamUnavailable, err)
 	}
 	js, err := jetstream.New(c.conn)
