@@ -4,7 +4,7 @@ package audit
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -30,6 +30,7 @@ type Config struct {
 	ClickHouseSecret string // file; "" asks everything as the user of the URL, and lets no account ask
 	Accounts         string // behind commas
 	NATSURL          string
+	NATSKey          string // file; "" for a NATS that knows no users
 	Partitions       int
 	StreamReplicas   int
 	StreamMaxBytes   int64
@@ -44,6 +45,7 @@ func (c *Config) Register(fs *process.Flags) {
 	fs.String(&c.ClickHouseSecret, "clickhouse-secret", "VERDICT_CLICKHOUSE_SECRET", "", "`FILE` with the secret that the passwords in users.xml are made from; without it accounts cannot query")
 	fs.String(&c.Accounts, "accounts", "", identity.DefaultAccount, "12-digit `ACCOUNTS` behind commas that have a user in ClickHouse, the same as of `verdict clickhouse-users`")
 	fs.Secret(&c.NATSURL, "nats-url", "VERDICT_NATS_URL", "nats://127.0.0.1:7422", "`URL` of NATS; several behind commas")
+	fs.String(&c.NATSKey, "nats-key", "", "", "`FILE` with the seed of this service's NATS user, audit.nk of `verdict nats-config`; without it NATS must take anybody")
 	fs.Int(&c.Partitions, "partitions", "VERDICT_PARTITIONS", 1, "`N` streams of decisions; the same for every node and every audit")
 	fs.Int(&c.StreamReplicas, "stream-replicas", "", 1, "`N` NATS servers that keep each stream; 3 in production")
 	fs.Bytes(&c.StreamMaxBytes, "stream-max-bytes", "", 1<<30, "`SIZE` of each stream; what does not fit stays with the nodes")
@@ -121,7 +123,7 @@ func (s *Service) open(cfg Config) error {
 	if s.store, err = store.Open(store.Config{URL: cfg.ClickHouseURL, Trust: s.proc.Trust, Secret: secret, Accounts: accounts}); err != nil {
 		return err
 	}
-	if s.conn, err = stream.Connect(stream.Connection{URL: cfg.NATSURL, Name: "verdict-audit", Trust: s.proc.Trust}); err != nil {
+	if s.conn, err = stream.Connect(stream.Connection{URL: cfg.NATSURL, Name: "verdict-audit", KeyFile: cfg.NATSKey, Trust: s.proc.Trust, Logger: s.proc.Logger}); err != nil {
 		return err
 	}
 	s.ingest, err = ingest.New(ingest.Config{
@@ -137,10 +139,10 @@ func (s *Service) watch() {
 	s.proc.Health.Register("migrations", true, s.store.CheckMigrated)
 	s.proc.Health.Register("ingest", false, func(context.Context) error { return s.ingest.Status() })
 	s.proc.Health.Register("nats", false, func(context.Context) error {
-		if !s.conn.IsConnected() {
-			return errors.New("NATS does not answer: decisions wait with the nodes")
+		if err := stream.Connected(s.conn); err != nil {
+			return fmt.Errorf("%w; decisions wait with the nodes", err)
 		}
-		return nil
+		return stream.Permitted(s.conn)
 	})
 	s.proc.Go("ingest", s.ingest.Run)
 	s.proc.OnClose("nats", func(context.Context) error { s.conn.Close(); return nil })

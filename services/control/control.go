@@ -3,6 +3,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -31,6 +32,7 @@ type Config struct {
 
 	PostgresURL    string
 	NATSURL        string
+	NATSKey        string // file; "" for a NATS that knows no users
 	SigningKey     string // file
 	TrustedKeys    string // file; "" trusts the signing key alone
 	AppendTimeout  time.Duration
@@ -47,6 +49,7 @@ func (c *Config) Register(fs *process.Flags) {
 	c.Common.Register(fs, "127.0.0.1:7401")
 	fs.Secret(&c.PostgresURL, "postgres-url", "VERDICT_POSTGRES_URL", "", "`URL` of the database, as user verdict_control")
 	fs.Secret(&c.NATSURL, "nats-url", "VERDICT_NATS_URL", "nats://127.0.0.1:7422", "`URL` of NATS; several behind commas")
+	fs.String(&c.NATSKey, "nats-key", "", "", "`FILE` with the seed of this service's NATS user, control.nk of `verdict nats-config`; without it NATS must take anybody")
 	fs.String(&c.SigningKey, "signing-key", "VERDICT_SIGNING_KEY", "", "PEM `FILE` of the Ed25519 key that signs events; `verdict keygen` makes one")
 	fs.String(&c.TrustedKeys, "trusted-keys", "VERDICT_TRUSTED_KEYS", "", "JSON `FILE` of the public keys that events may be signed with; without it only the signing key's own")
 	fs.Duration(&c.AppendTimeout, "append-timeout", "", 5*time.Second, "bound of one transaction that appends")
@@ -139,7 +142,7 @@ func (s *Service) open(ctx context.Context, cfg Config, signer *stream.Signer, k
 	if err != nil {
 		return err
 	}
-	if s.conn, err = stream.Connect(stream.Connection{URL: cfg.NATSURL, Name: "verdict-control", Trust: s.proc.Trust}); err != nil {
+	if s.conn, err = stream.Connect(stream.Connection{URL: cfg.NATSURL, Name: "verdict-control", KeyFile: cfg.NATSKey, Trust: s.proc.Trust, Logger: s.proc.Logger}); err != nil {
 		return err
 	}
 	s.relay, err = relay.New(relay.Config{
@@ -171,6 +174,9 @@ func (s *Service) watch() {
 		return err
 	})
 	s.proc.Health.Register("relay", false, func(context.Context) error { return s.relay.Status() })
+	s.proc.Health.Register("nats", false, func(context.Context) error {
+		return cmp.Or(stream.Connected(s.conn), stream.Permitted(s.conn))
+	})
 	s.proc.Health.Register("writes", false, func(context.Context) error { return s.log.Refusal() })
 	s.proc.Go("log", s.log.Run)
 	s.proc.Go("relay", s.relay.Run)

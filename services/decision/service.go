@@ -32,6 +32,7 @@ type Config struct {
 	Dir         string
 	ControlURL  string
 	NATSURL     string
+	NATSKey     string // file; "" for a NATS that knows no users
 	TrustedKeys string // file
 	Partitions  int
 	SpoolBytes  int64
@@ -45,6 +46,7 @@ func (c *Config) Register(fs *process.Flags) {
 	fs.String(&c.Dir, "dir", "VERDICT_DECISION_DIR", "", "`FOLDER` of this node's own for its state and for decisions that are not in ClickHouse yet")
 	fs.String(&c.ControlURL, "control-url", "VERDICT_CONTROL_URL", "http://127.0.0.1:7401", "`URL` of control, or of a balancer before its replicas")
 	fs.Secret(&c.NATSURL, "nats-url", "VERDICT_NATS_URL", "nats://127.0.0.1:7422", "`URL` of NATS; several behind commas")
+	fs.String(&c.NATSKey, "nats-key", "", "", "`FILE` with the seed of this service's NATS user, decision.nk or node-NAME.nk of `verdict nats-config`; without it NATS must take anybody")
 	fs.String(&c.TrustedKeys, "trusted-keys", "VERDICT_TRUSTED_KEYS", "", "JSON `FILE` of the public keys that events may be signed with")
 	fs.Int(&c.Partitions, "partitions", "VERDICT_PARTITIONS", 1, "`N` streams that decisions are spread over, by node; as audit has it")
 	fs.Bytes(&c.SpoolBytes, "spool-bytes", "", 1<<30, "`SIZE` of the decisions that may wait to get into ClickHouse; when it is reached, Authorize is unavailable")
@@ -128,7 +130,7 @@ func (s *Service) open(cfg Config, keys stream.Keyring) error {
 	if err != nil {
 		return fmt.Errorf("control url: %w", err)
 	}
-	if s.conn, err = stream.Connect(stream.Connection{URL: cfg.NATSURL, Name: "verdict-decision-" + cfg.Name, Trust: s.proc.Trust}); err != nil {
+	if s.conn, err = stream.Connect(stream.Connection{URL: cfg.NATSURL, Name: "verdict-decision-" + cfg.Name, KeyFile: cfg.NATSKey, Trust: s.proc.Trust, Logger: s.proc.Logger}); err != nil {
 		return err
 	}
 	s.log, err = decisionlog.Open(decisionlog.Config{
@@ -177,10 +179,10 @@ func (s *Service) watch() {
 	s.proc.Health.Register("follower", false, func(context.Context) error { return s.follower.Status() })
 	s.proc.Health.Register("decision_log", false, func(context.Context) error { return s.log.Status() })
 	s.proc.Health.Register("nats", false, func(context.Context) error {
-		if !s.conn.IsConnected() {
-			return errors.New("NATS does not answer: changes come from control once a second, and decisions wait in the spool")
+		if err := stream.Connected(s.conn); err != nil {
+			return fmt.Errorf("%w; changes come from control once a second, and decisions wait in the spool", err)
 		}
-		return nil
+		return stream.Permitted(s.conn)
 	})
 	s.proc.Go("follower", s.follower.Run)
 	s.proc.Go("decision_log", s.log.Run)

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 
 	controlv1 "github.com/verdict-io/verdict/proto/gen/verdict/control/v1"
@@ -76,8 +75,7 @@ func BenchmarkCommitToApplied(b *testing.B) {
 // startNode starts the part of a node that follows and makes snapshots.
 func (f *fleet) startNode(b *testing.B, control *service, seen chan<- applied) {
 	b.Helper()
-	conn, err := nats.Connect(f.nats.URL())
-	must(b, err)
+	conn := f.followerConn(b)
 	node := decision.NewNode(nil, prometheus.NewRegistry()) // it is never asked
 	follower, err := follow.New(follow.Config{
 		Conn: conn, Events: eventv1connect.NewEventServiceClient(http.DefaultClient, control.url), Keys: f.keyring(b),

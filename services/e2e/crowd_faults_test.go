@@ -149,7 +149,7 @@ func (w *world) cutClickHouse() fault {
 // deleteStream removes what audit has not ingested yet, as an operator may.
 func (w *world) deleteStream() fault {
 	return fault{"the stream is deleted", func(t *testing.T) {
-		js, err := jetstream.New(w.nats.Connect(t))
+		js, err := jetstream.New(w.nats.Admin(t, stream.AuditAccount))
 		must(t, err)
 		testenv.Eventually(t, "the stream is deleted", func() error {
 			err := js.DeleteStream(t.Context(), stream.DecisionStream(0))

@@ -237,7 +237,7 @@ func TestResetLeavesForeignFiles(t *testing.T) {
 	p := newPlayground(t)
 	foreign := p.data
 	p.data += " with blanks"
-	ours := []string{"keys/signing-key.pem", "nats/x", "decision/x", "control.log", ".audit.addr-123", "servers/postgres/x", "servers/clickhouse.log"}
+	ours := []string{"keys/signing-key.pem", "nats/x", "nats-keys/control.nk", "decision/x", "control.log", ".audit.addr-123", "servers/postgres/x", "servers/clickhouse.log"}
 	theirs := []string{filepath.Join(foreign, "nats"), filepath.Join(p.data, "notes.txt"), filepath.Join(p.data, "servers", "notes.txt")}
 	for _, name := range ours {
 		theirs = append(theirs, filepath.Join(p.data, name))

@@ -23,9 +23,11 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/jackc/pgx/v5"
+	"github.com/nats-io/nats.go"
 
 	controlv1 "github.com/verdict-io/verdict/proto/gen/verdict/control/v1"
 	"github.com/verdict-io/verdict/proto/gen/verdict/control/v1/controlv1connect"
+	"github.com/verdict-io/verdict/services/internal/stream"
 	"github.com/verdict-io/verdict/services/internal/testenv"
 )
 
@@ -57,13 +59,14 @@ func run(m *testing.M) int {
 // site is a database, a NATS and keys, as an operator sets them up: with the tool.
 type site struct {
 	testenv.Database
-	nats    *testenv.NATS
+	nats    *testenv.NATS // which knows the users of the services alone
+	keys    string        // the folder of their keys
 	environ []string
 }
 
 func newSite(t testing.TB) *site {
 	t.Helper()
-	s := &site{nats: testenv.NewNATS(t)}
+	s := &site{}
 	s.Database = testenv.NewDatabase(t, func(ctx context.Context, owner string) error {
 		out, err := exec.CommandContext(ctx, filepath.Join(bin, "verdict"), "migrate", "--owner-url", owner).CombinedOutput()
 		if err != nil {
@@ -72,15 +75,42 @@ func newSite(t testing.TB) *site {
 		return nil
 	})
 	dir := t.TempDir()
+	s.keys = filepath.Join(dir, "nats-keys")
 	s.environ = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "GORACE=halt_on_error=1", "VERDICT_CONTROL_LOG_LEVEL=warn",
-		"VERDICT_POSTGRES_URL=" + s.URL, "VERDICT_NATS_URL=" + s.nats.URL(),
+		"VERDICT_POSTGRES_URL=" + s.URL, "VERDICT_CONTROL_NATS_KEY=" + s.natsKey("control"),
+		"VERDICT_AUDIT_NATS_KEY=" + s.natsKey("audit"), "VERDICT_DECISION_NATS_KEY=" + s.natsKey("decision"),
 		"VERDICT_SIGNING_KEY=" + filepath.Join(dir, "signing-key.pem"), "VERDICT_TRUSTED_KEYS=" + filepath.Join(dir, "trusted-keys.json"),
 	}
 	if out, code := s.verdict(t, "keygen"); code != 0 {
 		t.Fatal(out)
 	}
+	s.nats = s.newNATS(t)
+	s.environ = append(s.environ, "VERDICT_NATS_URL="+s.nats.URL())
 	return s
+}
+
+// newNATS is a server as the tool configures it: with a user for each service.
+func (s *site) newNATS(t testing.TB) *testenv.NATS {
+	t.Helper()
+	config, code := s.verdict(t, "nats-config", "--nats-keys", s.keys)
+	if code != 0 {
+		t.Fatal(config)
+	}
+	return testenv.NewSecuredNATS(t, config)
+}
+
+// natsKey is the file of a user's key.
+func (s *site) natsKey(user string) string { return stream.NATSKeyFile(s.keys, user) }
+
+// followerConn is how a gateway that follows policies is connected.
+func (s *site) followerConn(t testing.TB) *nats.Conn {
+	t.Helper()
+	conn, err := stream.Connect(stream.Connection{URL: s.nats.URL(), Name: t.Name(), KeyFile: s.natsKey("gateway")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
 }
 
 // setting is the value of a variable that the services are given.

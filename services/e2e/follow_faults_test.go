@@ -84,7 +84,7 @@ func (b *followed) grows(t *testing.T, n uint64) {
 
 func (b *followed) jetstream(t *testing.T) jetstream.JetStream {
 	t.Helper()
-	js, err := jetstream.New(b.nats.Connect(t))
+	js, err := jetstream.New(b.nats.Admin(t, stream.ControlAccount))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func (b *followed) forge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn := b.nats.Connect(t)
+	conn := b.nats.Admin(t, stream.ControlAccount)
 	for _, subject := range []string{"verdict.policy.000000000000.engine.Forged-0123456789", "verdict.live.000000000000.engine.Forged-0123456789"} {
 		if err := conn.Publish(subject, data); err != nil {
 			t.Fatal(err)
@@ -283,7 +283,7 @@ func TestLogRestored(t *testing.T) {
 	// Somebody forces it: the log goes on, past where the followers are, with a NATS that knows nothing.
 	_ = b.daemon.cmd.Process.Kill()
 	<-b.daemon.done
-	forced := &site{Database: b.Database, nats: testenv.NewNATS(t), environ: slices.Clone(b.environ)}
+	forced := &site{Database: b.Database, nats: b.newNATS(t), keys: b.keys, environ: slices.Clone(b.environ)}
 	forced.environ = append(forced.environ, "VERDICT_NATS_URL="+forced.nats.URL())
 	d := forced.control(t)
 	b.control.set(t, d)

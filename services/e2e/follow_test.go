@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 
 	controlv1 "github.com/verdict-io/verdict/proto/gen/verdict/control/v1"
@@ -69,12 +68,10 @@ type follower struct {
 // follow starts a follower; a folder keeps its state file.
 func (s *site) follow(t *testing.T, control *address, dir string) *follower {
 	t.Helper()
-	conn, err := nats.Connect(s.nats.URL(), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := s.followerConn(t)
 	f := &follower{dir: dir}
 	var last uint64
+	var err error
 	f.Follower, err = follow.New(follow.Config{
 		Conn: conn, Events: control.events(), Keys: s.keyring(t), Dir: dir, Logger: testenv.Logger(t), Registerer: prometheus.NewRegistry(),
 		Publish: func(state *policy.State, _ []string) {

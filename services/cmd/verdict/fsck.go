@@ -18,6 +18,7 @@ func fsck(ctx context.Context, args, environ []string) error {
 	fs := process.NewFlags("fsck", "walks the log (numbers, hashes, signatures, whole commands, fold) and compares the stream with it")
 	fs.Secret(&cfg.PostgresURL, "postgres-url", "VERDICT_POSTGRES_URL", "", "`URL` of the database, as any user who may read the log")
 	fs.Secret(&cfg.NATSURL, "nats-url", "VERDICT_NATS_URL", "", "`URL` of NATS; without it the stream is left out")
+	fs.String(&cfg.NATSKey, "nats-key", "VERDICT_CONTROL_NATS_KEY", "", "`FILE` with the seed of control's NATS user, who may read the stream")
 	fs.String(&trusted, "trusted-keys", "VERDICT_TRUSTED_KEYS", "", "JSON `FILE` of the public keys that events may be signed with")
 	fs.RegisterTLS(&files)
 	fs.Require("postgres-url", "trusted-keys")

@@ -22,6 +22,7 @@ var verbs = []verb{
 	{"migrate", "brings the databases up to this version", migrate},
 	{"keygen", "makes the key that control signs with, and the secret of ClickHouse's users", keygen},
 	{"fsck", "checks the log, and the stream against it", fsck},
+	{"nats-config", "prints the configuration of a NATS in which each service has its own user", natsConfig},
 	{"clickhouse-users", "prints the users.xml of a ClickHouse that keeps decisions", clickhouseUsers},
 }
 

@@ -18,6 +18,7 @@ import (
 type NATS struct {
 	Server *server.Server
 	opts   *server.Options
+	config string // what `verdict nats-config` printed; "" for a server that takes anybody
 }
 
 // NewNATS starts a server with JetStream on a port and a folder of its own.
@@ -29,6 +30,49 @@ func NewNATS(t testing.TB) *NATS {
 	return n
 }
 
+// NewSecuredNATS is NewNATS with what `verdict nats-config` printed. Besides its users each account has an admin; see Admin.
+func NewSecuredNATS(t testing.TB, config string) *NATS {
+	t.Helper()
+	n := &NATS{opts: options(filepath.Join(t.TempDir(), "nats")), config: config}
+	n.Start(t)
+	t.Cleanup(n.Stop)
+	return n
+}
+
+// Reconfigure has a running server read another configuration, as after a SIGHUP.
+func (n *NATS) Reconfigure(t testing.TB, config string) {
+	t.Helper()
+	n.config = config
+	if err := n.Server.ReloadOptions(n.secured(t)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// secured is the options with what the configuration says. A server changes what it is given, so each gets its own.
+func (n *NATS) secured(t testing.TB) *server.Options {
+	t.Helper()
+	if n.config == "" {
+		return n.opts
+	}
+	opts := &server.Options{}
+	if err := opts.ProcessConfigString(n.config); err != nil {
+		t.Fatalf("nats-server does not take the configuration: %v", err)
+	}
+	opts.Host, opts.Port, opts.StoreDir, opts.NoSigs, opts.NoLog = n.opts.Host, n.opts.Port, n.opts.StoreDir, true, true
+	for _, account := range opts.Accounts {
+		opts.Users = append(opts.Users, &server.User{Username: account.Name, Password: adminPassword, Account: account})
+	}
+	return opts
+}
+
+const adminPassword = "admin"
+
+// Admin is a connection that may do everything in an account of a secured server. It ends with the test.
+func (n *NATS) Admin(t testing.TB, account string) *nats.Conn {
+	t.Helper()
+	return connect(t, n.URL(), nats.UserInfo(account, adminPassword))
+}
+
 func options(store string) *server.Options {
 	return &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: store, NoSigs: true, NoLog: true}
 }
@@ -36,7 +80,7 @@ func options(store string) *server.Options {
 // Start starts the server again after Stop, on the same port and folder.
 func (n *NATS) Start(t testing.TB) {
 	t.Helper()
-	s, err := server.NewServer(n.opts)
+	s, err := server.NewServer(n.secured(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,9 +130,10 @@ func (n *NATS) Connect(t testing.TB) *nats.Conn {
 	return connect(t, n.URL())
 }
 
-func connect(t testing.TB, url string) *nats.Conn {
+func connect(t testing.TB, url string, options ...nats.Option) *nats.Conn {
 	t.Helper()
-	conn, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.Name(t.Name()))
+	options = append(options, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.Name(t.Name()))
+	conn, err := nats.Connect(url, options...)
 	if err != nil {
 		t.Fatal(err)
 	}

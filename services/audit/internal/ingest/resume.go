@@ -16,8 +16,6 @@ import (
 // errAgain: what was known of the stream does not hold any more. Nothing failed: begin again from the saved progress.
 var errAgain = errors.New("the stream is not what it was")
 
-var errAway = errors.New("NATS does not answer; nodes keep their decisions until it does")
-
 // errLacks: a stream lost messages that were ingested.
 var errLacks = errors.New("the decision stream lacks messages that were ingested, and is made anew")
 
@@ -27,8 +25,8 @@ func again(format string, args ...any) error {
 
 // stream is the partition's stream as it is now.
 func (p *partition) stream(ctx context.Context) (jetstream.Stream, error) {
-	if !p.cfg.Conn.IsConnected() {
-		return nil, errAway
+	if err := stream.Connected(p.cfg.Conn); err != nil {
+		return nil, fmt.Errorf("%w; nodes keep their decisions until it is there", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

@@ -21,8 +21,6 @@ import (
 // errMissing: there is no stream, or one that must go. Whoever leads makes a new one.
 var errMissing = errors.New("the stream has to be made anew")
 
-var errAway = errors.New("NATS does not answer; what is committed is published when it does")
-
 // errMoved: the log has grown during the look; the next one tells.
 var errMoved = errors.New("the log moved while the stream was looked at")
 
@@ -64,8 +62,8 @@ func (r *Relay) look(ctx context.Context) (uint64, error) {
 
 // see is look by what stands at the end of the stream alone.
 func (r *Relay) see(ctx context.Context) (uint64, error) {
-	if !r.cfg.Conn.IsConnected() {
-		return 0, errAway
+	if err := stream.Connected(r.cfg.Conn); err != nil {
+		return 0, fmt.Errorf("%w; what is committed is published when it is there", err)
 	}
 	s, err := r.js.Stream(ctx, stream.PolicyStream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {

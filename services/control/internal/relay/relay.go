@@ -29,7 +29,7 @@ import (
 var ErrStopped = errors.New("the relay has stopped")
 
 // ErrNotLooked: the stream has not been seen yet, so nobody knows whether the log went back.
-var ErrNotLooked = errors.New("the stream has not been looked at yet, as NATS does not answer: whether the log went back is not known")
+var ErrNotLooked = errors.New("the stream has not been looked at yet, as NATS has not shown it: whether the log went back is not known")
 
 // Config is what a Relay needs.
 type Config struct {

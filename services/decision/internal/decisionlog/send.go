@@ -184,8 +184,8 @@ func (s *sender) pausedUntil(b *boot) time.Time {
 
 // publish sends the next batch of a boot.
 func (s *sender) publish(b *boot) (*flight, error) {
-	if status := s.w.cfg.Conn.Status(); status != nats.CONNECTED {
-		return nil, fmt.Errorf("NATS is %s", status) // publishing would only fill memory
+	if err := stream.Connected(s.w.cfg.Conn); err != nil {
+		return nil, err // publishing would only fill memory
 	}
 	batch, f, err := s.gather(b)
 	if err != nil {

@@ -116,6 +116,7 @@ func (r *run) startNATS() error {
 			return err
 		}
 		url = r.nats.ClientURL()
+		r.Environ = append(r.Environ, natsEnviron(r.Dir)...)
 	}
 	r.Environ = append(r.Environ, "VERDICT_NATS_URL="+url)
 	return nil
