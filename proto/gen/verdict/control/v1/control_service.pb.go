@@ -3762,7 +3762,9 @@ type GetAccountSettingsResponse struct {
 	// The state that holds the answer. Opaque.
 	Revision string `protobuf:"bytes,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	// Counts the changes.
-	Version       uint64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	Version uint64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	// Whether what weakens enforcement needs a second person.
+	SecondPerson  bool `protobuf:"varint,4,opt,name=second_person,json=secondPerson,proto3" json:"second_person,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3818,6 +3820,13 @@ func (x *GetAccountSettingsResponse) GetVersion() uint64 {
 	return 0
 }
 
+func (x *GetAccountSettingsResponse) GetSecondPerson() bool {
+	if x != nil {
+		return x.SecondPerson
+	}
+	return false
+}
+
 // UpdateAccountSettingsRequest describes the change.
 type UpdateAccountSettingsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3825,8 +3834,10 @@ type UpdateAccountSettingsRequest struct {
 	Settings *v1.Settings `protobuf:"bytes,1,opt,name=settings,proto3" json:"settings,omitempty"`
 	// When set, the change is refused (aborted) unless this is the version of the settings; 0 is any.
 	ExpectedVersion uint64 `protobuf:"varint,2,opt,name=expected_version,json=expectedVersion,proto3" json:"expected_version,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// When present, whether from now on what weakens enforcement needs a second person; when absent, that stays as it is.
+	SecondPerson  *bool `protobuf:"varint,3,opt,name=second_person,json=secondPerson,proto3,oneof" json:"second_person,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *UpdateAccountSettingsRequest) Reset() {
@@ -3873,6 +3884,13 @@ func (x *UpdateAccountSettingsRequest) GetExpectedVersion() uint64 {
 	return 0
 }
 
+func (x *UpdateAccountSettingsRequest) GetSecondPerson() bool {
+	if x != nil && x.SecondPerson != nil {
+		return *x.SecondPerson
+	}
+	return false
+}
+
 // UpdateAccountSettingsResponse is the answer.
 type UpdateAccountSettingsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3881,7 +3899,9 @@ type UpdateAccountSettingsResponse struct {
 	// The state that holds the answer. Opaque.
 	Revision string `protobuf:"bytes,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	// Counts the changes.
-	Version       uint64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	Version uint64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	// Whether what weakens enforcement needs a second person.
+	SecondPerson  bool `protobuf:"varint,4,opt,name=second_person,json=secondPerson,proto3" json:"second_person,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3935,6 +3955,13 @@ func (x *UpdateAccountSettingsResponse) GetVersion() uint64 {
 		return x.Version
 	}
 	return 0
+}
+
+func (x *UpdateAccountSettingsResponse) GetSecondPerson() bool {
+	if x != nil {
+		return x.SecondPerson
+	}
+	return false
 }
 
 // Change is a request that weakens enforcement and waits for a second person.
@@ -4060,7 +4087,9 @@ type ChangeStep struct {
 	//	*ChangeStep_Policy
 	//	*ChangeStep_Gateway
 	//	*ChangeStep_Settings
-	Definition    isChangeStep_Definition `protobuf_oneof:"definition"`
+	Definition isChangeStep_Definition `protobuf_oneof:"definition"`
+	// With the settings of the account: whether what weakens enforcement needs a second person from then on.
+	SecondPerson  bool `protobuf:"varint,6,opt,name=second_person,json=secondPerson,proto3" json:"second_person,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4141,6 +4170,13 @@ func (x *ChangeStep) GetSettings() *v1.Settings {
 		}
 	}
 	return nil
+}
+
+func (x *ChangeStep) GetSecondPerson() bool {
+	if x != nil {
+		return x.SecondPerson
+	}
+	return false
 }
 
 type isChangeStep_Definition interface {
@@ -5174,18 +5210,22 @@ const file_verdict_control_v1_control_service_proto_rawDesc = "" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x1b\n" +
-	"\x19GetAccountSettingsRequest\"\x8a\x01\n" +
+	"\x19GetAccountSettingsRequest\"\xaf\x01\n" +
 	"\x1aGetAccountSettingsResponse\x126\n" +
 	"\bsettings\x18\x01 \x01(\v2\x1a.verdict.event.v1.SettingsR\bsettings\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\tR\brevision\x12\x18\n" +
-	"\aversion\x18\x03 \x01(\x04R\aversion\"\x81\x01\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion\x12#\n" +
+	"\rsecond_person\x18\x04 \x01(\bR\fsecondPerson\"\xbd\x01\n" +
 	"\x1cUpdateAccountSettingsRequest\x126\n" +
 	"\bsettings\x18\x01 \x01(\v2\x1a.verdict.event.v1.SettingsR\bsettings\x12)\n" +
-	"\x10expected_version\x18\x02 \x01(\x04R\x0fexpectedVersion\"\x8d\x01\n" +
+	"\x10expected_version\x18\x02 \x01(\x04R\x0fexpectedVersion\x12(\n" +
+	"\rsecond_person\x18\x03 \x01(\bH\x00R\fsecondPerson\x88\x01\x01B\x10\n" +
+	"\x0e_second_person\"\xb2\x01\n" +
 	"\x1dUpdateAccountSettingsResponse\x126\n" +
 	"\bsettings\x18\x01 \x01(\v2\x1a.verdict.event.v1.SettingsR\bsettings\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\tR\brevision\x12\x18\n" +
-	"\aversion\x18\x03 \x01(\x04R\aversion\"\xda\x02\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion\x12#\n" +
+	"\rsecond_person\x18\x04 \x01(\bR\fsecondPerson\"\xda\x02\n" +
 	"\x06Change\x12\x1b\n" +
 	"\tchange_id\x18\x01 \x01(\tR\bchangeId\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x12\x18\n" +
@@ -5196,14 +5236,15 @@ const file_verdict_control_v1_control_service_proto_rawDesc = "" +
 	"proposedAt\x129\n" +
 	"\n" +
 	"expires_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x14\n" +
-	"\x05stale\x18\b \x01(\bR\x05stale\"\x98\x02\n" +
+	"\x05stale\x18\b \x01(\bR\x05stale\"\xbd\x02\n" +
 	"\n" +
 	"ChangeStep\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x125\n" +
 	"\x05thing\x18\x02 \x01(\v2\x1f.verdict.event.v1.StreamVersionR\x05thing\x126\n" +
 	"\x06policy\x18\x03 \x01(\v2\x1c.verdict.event.v1.PolicyBodyH\x00R\x06policy\x12?\n" +
 	"\agateway\x18\x04 \x01(\v2#.verdict.event.v1.GatewayDefinitionH\x00R\agateway\x128\n" +
-	"\bsettings\x18\x05 \x01(\v2\x1a.verdict.event.v1.SettingsH\x00R\bsettingsB\f\n" +
+	"\bsettings\x18\x05 \x01(\v2\x1a.verdict.event.v1.SettingsH\x00R\bsettings\x12#\n" +
+	"\rsecond_person\x18\x06 \x01(\bR\fsecondPersonB\f\n" +
 	"\n" +
 	"definition\"\x87\x06\n" +
 	"\x14ProposeChangeRequest\x12N\n" +
@@ -5560,6 +5601,7 @@ func file_verdict_control_v1_control_service_proto_init() {
 	}
 	file_verdict_control_v1_control_service_proto_msgTypes[10].OneofWrappers = []any{}
 	file_verdict_control_v1_control_service_proto_msgTypes[22].OneofWrappers = []any{}
+	file_verdict_control_v1_control_service_proto_msgTypes[58].OneofWrappers = []any{}
 	file_verdict_control_v1_control_service_proto_msgTypes[61].OneofWrappers = []any{
 		(*ChangeStep_Policy)(nil),
 		(*ChangeStep_Gateway)(nil),

@@ -133,9 +133,6 @@ type Settings struct {
 	StrictForbids *bool `protobuf:"varint,3,opt,name=strict_forbids,json=strictForbids,proto3,oneof" json:"strict_forbids,omitempty"`
 	// What a node removes from decision records before they leave it.
 	RedactedPaths *RedactedPaths `protobuf:"bytes,4,opt,name=redacted_paths,json=redactedPaths,proto3" json:"redacted_paths,omitempty"`
-	// What weakens enforcement needs a second person. Of an account only, and never part of the settings of a decision. Default
-	// false.
-	SecondPerson  *bool `protobuf:"varint,5,opt,name=second_person,json=secondPerson,proto3,oneof" json:"second_person,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -198,29 +195,20 @@ func (x *Settings) GetRedactedPaths() *RedactedPaths {
 	return nil
 }
 
-func (x *Settings) GetSecondPerson() bool {
-	if x != nil && x.SecondPerson != nil {
-		return *x.SecondPerson
-	}
-	return false
-}
-
 var File_verdict_event_v1_settings_proto protoreflect.FileDescriptor
 
 const file_verdict_event_v1_settings_proto_rawDesc = "" +
 	"\n" +
 	"\x1fverdict/event/v1/settings.proto\x12\x10verdict.event.v1\"%\n" +
 	"\rRedactedPaths\x12\x14\n" +
-	"\x05paths\x18\x01 \x03(\tR\x05paths\"\xcd\x02\n" +
+	"\x05paths\x18\x01 \x03(\tR\x05paths\"\x91\x02\n" +
 	"\bSettings\x121\n" +
 	"\x12staleness_bound_ms\x18\x01 \x01(\x04H\x00R\x10stalenessBoundMs\x88\x01\x01\x124\n" +
 	"\bon_stale\x18\x02 \x01(\x0e2\x19.verdict.event.v1.OnStaleR\aonStale\x12*\n" +
 	"\x0estrict_forbids\x18\x03 \x01(\bH\x01R\rstrictForbids\x88\x01\x01\x12F\n" +
-	"\x0eredacted_paths\x18\x04 \x01(\v2\x1f.verdict.event.v1.RedactedPathsR\rredactedPaths\x12(\n" +
-	"\rsecond_person\x18\x05 \x01(\bH\x02R\fsecondPerson\x88\x01\x01B\x15\n" +
+	"\x0eredacted_paths\x18\x04 \x01(\v2\x1f.verdict.event.v1.RedactedPathsR\rredactedPathsB\x15\n" +
 	"\x13_staleness_bound_msB\x11\n" +
-	"\x0f_strict_forbidsB\x10\n" +
-	"\x0e_second_person*J\n" +
+	"\x0f_strict_forbids*J\n" +
 	"\aOnStale\x12\x18\n" +
 	"\x14ON_STALE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eON_STALE_SERVE\x10\x01\x12\x11\n" +

@@ -229,7 +229,9 @@ type AccountState struct {
 	// Sorted by id.
 	Gateways []*GatewayState `protobuf:"bytes,6,rep,name=gateways,proto3" json:"gateways,omitempty"`
 	// Changes that wait for a second person, sorted by id.
-	Changes       []*ChangeState `protobuf:"bytes,7,rep,name=changes,proto3" json:"changes,omitempty"`
+	Changes []*ChangeState `protobuf:"bytes,7,rep,name=changes,proto3" json:"changes,omitempty"`
+	// Whether weakening enforcement needs a second person.
+	SecondPerson  bool `protobuf:"varint,8,opt,name=second_person,json=secondPerson,proto3" json:"second_person,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -311,6 +313,13 @@ func (x *AccountState) GetChanges() []*ChangeState {
 		return x.Changes
 	}
 	return nil
+}
+
+func (x *AccountState) GetSecondPerson() bool {
+	if x != nil {
+		return x.SecondPerson
+	}
+	return false
 }
 
 // Lifecycle is what all kinds have in common.
@@ -738,7 +747,7 @@ const file_verdict_event_v1_state_proto_rawDesc = "" +
 	"logVersion\x120\n" +
 	"\x14log_account_position\x18\a \x01(\x04R\x12logAccountPosition\x12:\n" +
 	"\baccounts\x18\b \x03(\v2\x1e.verdict.event.v1.AccountStateR\baccounts\x12\x16\n" +
-	"\x06region\x18\t \x01(\tR\x06region\"\xc4\x02\n" +
+	"\x06region\x18\t \x01(\tR\x06region\"\xe9\x02\n" +
 	"\fAccountState\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\x04R\bposition\x126\n" +
@@ -746,7 +755,8 @@ const file_verdict_event_v1_state_proto_rawDesc = "" +
 	"\aversion\x18\x04 \x01(\x04R\aversion\x127\n" +
 	"\aengines\x18\x05 \x03(\v2\x1d.verdict.event.v1.EngineStateR\aengines\x12:\n" +
 	"\bgateways\x18\x06 \x03(\v2\x1e.verdict.event.v1.GatewayStateR\bgateways\x127\n" +
-	"\achanges\x18\a \x03(\v2\x1d.verdict.event.v1.ChangeStateR\achanges\"\xa3\x03\n" +
+	"\achanges\x18\a \x03(\v2\x1d.verdict.event.v1.ChangeStateR\achanges\x12#\n" +
+	"\rsecond_person\x18\b \x01(\bR\fsecondPerson\"\xa3\x03\n" +
 	"\tLifecycle\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x120\n" +
