@@ -55,9 +55,10 @@ func newBench(t *testing.T) *bench {
 // replica is a running control.
 type replica struct {
 	controlv1connect.ControlServiceClient
-	events eventv1connect.EventServiceClient
-	url    string
-	stop   func() error // ends it in order and returns what Run returned
+	events  eventv1connect.EventServiceClient
+	url     string
+	service *Service
+	stop    func() error // ends it in order and returns what Run returned
 }
 
 func (b *bench) start(t *testing.T) *replica {
@@ -87,7 +88,7 @@ func (b *bench) start(t *testing.T) *replica {
 	return &replica{
 		ControlServiceClient: controlv1connect.NewControlServiceClient(http.DefaultClient, url),
 		events:               eventv1connect.NewEventServiceClient(http.DefaultClient, url),
-		url:                  url, stop: stop,
+		url:                  url, service: s, stop: stop,
 	}
 }
 

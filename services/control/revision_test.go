@@ -22,10 +22,11 @@ import (
 func TestRevisions(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	turns := &inTurn{hosts: []string{strings.TrimPrefix(b.start(t).url, "http://"), strings.TrimPrefix(b.start(t).url, "http://")}}
+	one, other := b.start(t), b.start(t)
+	turns := &inTurn{hosts: []string{strings.TrimPrefix(one.url, "http://"), strings.TrimPrefix(other.url, "http://")}}
 	seen := &revisions{t: t, called: map[string]bool{}}
-	r := &replica{ControlServiceClient: controlv1connect.NewControlServiceClient(
-		&http.Client{Transport: turns}, "http://localhost", connect.WithInterceptors(connect.UnaryInterceptorFunc(seen.check)))}
+	checked := connect.WithInterceptors(connect.UnaryInterceptorFunc(seen.check))
+	r := &replica{ControlServiceClient: controlv1connect.NewControlServiceClient(&http.Client{Transport: turns}, "http://localhost", checked)}
 	f := r.refund(t)
 	created, err := r.CreatePolicy(t.Context(), f.policy("refund_limit"))
 	must(t, err)
@@ -35,6 +36,7 @@ func TestRevisions(t *testing.T) {
 	must(t, err)
 	target := targets.GetTargets()[0].GetTargetId()
 	r.readAll(t, f, target)
+	r.decideAll(t, f, other.as(t, ben, checked))
 	r.changeAll(t, f, id, target)
 	r.settled(t, f.engine, id)
 	r.cleanUp(t, f, id)
@@ -58,6 +60,25 @@ func (r *replica) readAll(t *testing.T, f refund, target string) {
 	_, err6 := r.ListTagsForResource(ctx, &controlv1.ListTagsForResourceRequest{ResourceArn: f.arn})
 	_, err7 := r.GetAccountSettings(ctx, &controlv1.GetAccountSettingsRequest{})
 	must(t, errors.Join(err1, err2, err3, err4, err5, err6, err7))
+}
+
+// decideAll calls the methods of changes; somebody else approves.
+func (r *replica) decideAll(t *testing.T, f refund, somebody *replica) {
+	t.Helper()
+	ctx := t.Context()
+	propose := &controlv1.ProposeChangeRequest{Request: &controlv1.ProposeChangeRequest_DetachPolicyEngine{
+		DetachPolicyEngine: &controlv1.DetachPolicyEngineRequest{GatewayId: f.gateway},
+	}}
+	first, err := r.ProposeChange(ctx, propose)
+	must(t, err)
+	second, err := r.ProposeChange(ctx, propose)
+	must(t, err)
+	_, err1 := r.GetChange(ctx, &controlv1.GetChangeRequest{ChangeId: first.GetChange().GetChangeId()})
+	_, err2 := r.ListChanges(ctx, &controlv1.ListChangesRequest{})
+	_, err3 := r.RejectChange(ctx, &controlv1.RejectChangeRequest{ChangeId: first.GetChange().GetChangeId()})
+	_, err4 := somebody.ApproveChange(ctx, &controlv1.ApproveChangeRequest{ChangeId: second.GetChange().GetChangeId()})
+	_, err5 := r.AttachPolicyEngine(ctx, &controlv1.AttachPolicyEngineRequest{GatewayId: f.gateway, PolicyEngineId: f.engine, Mode: eventv1.EngineMode_ENGINE_MODE_ENFORCE})
+	must(t, errors.Join(err1, err2, err3, err4, err5))
 }
 
 // changeAll calls the methods that change what is there.

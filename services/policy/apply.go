@@ -86,11 +86,19 @@ func (s *State) streamVersion(account string, ref Ref) uint64 {
 	if account == LogAccount {
 		return s.logVersion
 	}
-	if r := s.Account(account).resource(ref); r != nil {
+	return s.Account(account).version(ref)
+}
+
+// version is how many events there are of what ref names; 0 when there is nothing.
+func (a *Account) version(ref Ref) uint64 {
+	if r := a.resource(ref); r != nil {
 		return r.version()
 	}
-	if ref.Kind == KindAccount {
-		return s.Account(account).Version
+	switch c := a.Change(ref.ID); {
+	case ref.Kind == KindAccount:
+		return a.Version
+	case ref.Kind == KindChange && c != nil:
+		return c.Version
 	}
 	return 0
 }
@@ -130,7 +138,7 @@ func (a *Account) resource(ref Ref) lifecycle {
 				return &t.Resource
 			}
 		}
-	case KindLog, KindAccount:
+	case KindLog, KindAccount, KindChange:
 	}
 	return nil
 }

@@ -18,12 +18,14 @@ func (a *Account) apply(r Recorded) error {
 		if e.Account != a.ID {
 			return fmt.Errorf("is about account %s", e.Account)
 		}
-		a.Settings, a.Version = e.Settings, r.StreamVersion
+		a.Settings, a.SecondPerson, a.Version = e.Settings, e.SecondPerson, r.StreamVersion
 		return nil
 	case EngineCreated, PolicyCreated, GatewayCreated, TargetCreated:
 		return a.create(r)
 	case Deleted:
 		return a.remove(e.Of)
+	case ChangeProposed, ChangeApproved, ChangeRejected:
+		return a.applyChange(r)
 	default:
 		return a.change(r)
 	}
@@ -99,7 +101,7 @@ func (a *Account) change(r Recorded) error {
 			return err
 		}
 		a.putTarget(&t)
-	case KindLog, KindAccount:
+	case KindLog, KindAccount, KindChange:
 		return errMissing
 	}
 	return nil
@@ -190,7 +192,7 @@ func (a *Account) remove(ref Ref) error {
 		g := *a.Gateway(ref.Parent)
 		g.targets = g.targets.Delete(ref.ID)
 		a.gateways = a.gateways.Set(g.ID, &g)
-	case KindLog, KindAccount:
+	case KindLog, KindAccount, KindChange:
 	}
 	return nil
 }

@@ -10,7 +10,7 @@ func Born(events []Recorded) (*Account, error) {
 		a.engines = a.engines.Set(ref.Parent, &Engine{Resource: Resource[EngineDefinition]{ID: ref.Parent}, policies: newIndex[*Policy]()})
 	case KindTarget:
 		a.gateways = a.gateways.Set(ref.Parent, &Gateway{Resource: Resource[GatewayDefinition]{ID: ref.Parent}, targets: newIndex[*Target]()})
-	case KindLog, KindAccount, KindEngine, KindGateway:
+	case KindLog, KindAccount, KindEngine, KindGateway, KindChange:
 	}
 	for _, r := range events {
 		if err := a.apply(r); err != nil {

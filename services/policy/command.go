@@ -17,6 +17,7 @@ type (
 	// SetAccountSettings replaces the settings of the account.
 	SetAccountSettings struct {
 		Settings        Settings
+		SecondPerson    *bool // nil leaves it
 		ExpectedVersion uint64
 	}
 
@@ -131,10 +132,22 @@ type (
 		Of   Ref
 		Keys []string
 	}
+
+	// ProposeChange records a command that weakens enforcement, for somebody else to approve.
+	ProposeChange struct {
+		ID          string
+		Description string
+		Command     Command // one of those that Check knows
+	}
+	// ApproveChange carries out what somebody else proposed.
+	ApproveChange struct{ ID string }
+	// RejectChange throws away what somebody proposed.
+	RejectChange struct{ ID, Reason string }
 )
 
 // input is what a decision may look at.
 type input struct {
+	by      By
 	state   *State
 	account *Account
 	config  Config
@@ -142,16 +155,20 @@ type input struct {
 
 // Decide says what happens when c, already checked, is carried out for an account in state s: events in their order, none
 // when everything is as it is asked to be, or an *Error. It changes nothing. CreateLog belongs to LogAccount, all else to
-// accounts.
+// accounts. Whether whoever asks may do that DecideFor says.
 func Decide(s *State, account string, c Command, config Config) ([]Event, error) {
+	return decide(By{MayWeaken: true, Now: s.RecordedAt}, s, account, c, config)
+}
+
+func decide(by By, s *State, account string, c Command, config Config) ([]Event, error) {
 	if _, begins := c.(CreateLog); begins != (account == LogAccount) {
 		return nil, Invalid("account", "", "account %s cannot do this", quoted(account))
 	}
 	if account == LogAccount {
-		return c.decide(input{state: s, config: config})
+		return c.decide(input{by: by, state: s, config: config})
 	}
 	if err := CheckAccount(account); err != nil {
 		return nil, err
 	}
-	return c.decide(input{state: s, account: s.Account(account), config: config})
+	return c.decide(input{by: by, state: s, account: s.Account(account), config: config})
 }

@@ -114,6 +114,24 @@ func (c RemoveTags) Check() error {
 	return tagKey.list("tagKeys", c.Keys, maxTags)
 }
 
+// Check implements Command.
+func (c ProposeChange) Check() error {
+	if err := first(checkPattern("id", c.ID, changeIDPattern), description.optional("description", c.Description)); err != nil {
+		return err
+	}
+	switch c.Command.(type) {
+	case UpdatePolicy, DeletePolicy, UpdateGateway, AttachEngine, DetachEngine, SetEngineSettings, SetAccountSettings:
+		return c.Command.Check()
+	}
+	return Invalid("union", "request", "give exactly one request that can weaken enforcement")
+}
+
+// Check implements Command.
+func (ApproveChange) Check() error { return nil }
+
+// Check implements Command.
+func (c RejectChange) Check() error { return description.optional("reason", c.Reason) }
+
 // first is the first refusal.
 func first(errs ...error) error {
 	for _, err := range errs {

@@ -16,7 +16,11 @@ func (c SetAccountSettings) decide(in input) ([]Event, error) {
 	if v := in.account.Version; c.ExpectedVersion != 0 && c.ExpectedVersion != v {
 		return nil, staleVersion("settings of the account have", v, c.ExpectedVersion)
 	}
-	return []Event{AccountSettingsChanged{Account: in.account.ID, Settings: c.Settings}}, nil
+	changed := AccountSettingsChanged{Account: in.account.ID, Settings: c.Settings, SecondPerson: in.account.SecondPerson}
+	if c.SecondPerson != nil {
+		changed.SecondPerson = *c.SecondPerson
+	}
+	return []Event{changed}, nil
 }
 
 func (c CreateEngine) decide(in input) ([]Event, error) {

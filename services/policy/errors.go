@@ -18,6 +18,8 @@ var (
 	ErrConflict = errors.New("conflict")
 	// ErrStale: the thing has changed since the caller looked at it. Look again and decide again.
 	ErrStale = errors.New("stale")
+	// ErrDenied: this caller may not do this; another one may.
+	ErrDenied = errors.New("denied")
 	// ErrQuota: a limit of the account is reached.
 	ErrQuota = errors.New("quota exceeded")
 )

@@ -14,8 +14,9 @@ type (
 
 	// AccountSettingsChanged replaces the settings of an account.
 	AccountSettingsChanged struct {
-		Account  string
-		Settings Settings
+		Account      string
+		Settings     Settings
+		SecondPerson bool
 	}
 
 	// EngineCreated makes an engine, CREATING.
@@ -86,6 +87,17 @@ type (
 		Of   Ref
 		Tags map[string]string
 	}
+
+	// ChangeProposed records what weakens enforcement once somebody else than its actor approves it.
+	ChangeProposed struct {
+		ID, Description, Weakens string
+		Events                   []Event
+		Basis                    []Versioned
+	}
+	// ChangeApproved ends a change; its events follow.
+	ChangeApproved struct{ ID string }
+	// ChangeRejected ends a change, of which nothing happens.
+	ChangeRejected struct{ ID, Reason string }
 )
 
 // Ref implements Event.
@@ -184,6 +196,24 @@ func (e Deleted) Type() string { return string(e.Of.Kind) + ".deleted" }
 // Type implements Event.
 func (e TagsChanged) Type() string { return string(e.Of.Kind) + ".tags_changed" }
 
+// Ref implements Event.
+func (e ChangeProposed) Ref() Ref { return ChangeRef(e.ID) }
+
+// Ref implements Event.
+func (e ChangeApproved) Ref() Ref { return ChangeRef(e.ID) }
+
+// Ref implements Event.
+func (e ChangeRejected) Ref() Ref { return ChangeRef(e.ID) }
+
+// Type implements Event.
+func (ChangeProposed) Type() string { return "change.proposed" }
+
+// Type implements Event.
+func (ChangeApproved) Type() string { return "change.approved" }
+
+// Type implements Event.
+func (ChangeRejected) Type() string { return "change.rejected" }
+
 // EngineRef names an engine.
 func EngineRef(id string) Ref { return Ref{Kind: KindEngine, ID: id} }
 
@@ -196,6 +226,9 @@ func GatewayRef(id string) Ref { return Ref{Kind: KindGateway, ID: id} }
 // TargetRef names a target of a gateway.
 func TargetRef(gatewayID, id string) Ref { return Ref{Kind: KindTarget, Parent: gatewayID, ID: id} }
 
+// ChangeRef names a change.
+func ChangeRef(id string) Ref { return Ref{Kind: KindChange, ID: id} }
+
 // Hash is the SHA-256 that chains the log.
 type Hash [32]byte
 
@@ -203,7 +236,7 @@ type Hash [32]byte
 type Actor struct {
 	Account       string
 	ID            string
-	Method        string // "loopback", "sigv4", "oidc", "mtls" or "internal"
+	Method        string // "loopback", "sigv4", "oidc", "mtls" or MethodInternal
 	SourceAddress string
 }
 

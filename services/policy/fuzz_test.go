@@ -53,7 +53,7 @@ type history struct {
 
 // tight are limits that a short history reaches.
 var tight = policy.Limits{
-	Engines: 2, PoliciesPerEngine: 3, Gateways: 2, TargetsPerGateway: 2, PolicyBytesPerGate: 500, SchemaBytes: 60,
+	Engines: 2, PoliciesPerEngine: 3, Gateways: 2, TargetsPerGateway: 2, PolicyBytesPerGate: 500, SchemaBytes: 60, Changes: 2,
 }
 
 var fuzzSigner = stream.NewSigner(ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)))
@@ -79,16 +79,22 @@ func (h *history) do(account string, c policy.Command) {
 		h.refused("check", c, err)
 		return
 	}
-	events, err := policy.Decide(s, account, c, h.config)
+	// Times stand still, go back, or make a great leap.
+	now := s.RecordedAt + pick(&h.source, 0, 0, 0, 1, 1, 1, -1, -1, 8*24*time.Hour.Microseconds())
+	by := h.by(c)
+	by.Now = max(now, s.RecordedAt)
+	events, err := policy.DecideFor(by, s, account, c, h.config)
 	if err != nil {
 		h.refused("decide", c, err)
 		return
 	}
 	h.seen[fmt.Sprintf("%T", c)] = true
-	now := s.RecordedAt + int64(h.next(3)) - 1
+	if account != policy.LogAccount && by.Actor.Method != policy.MethodInternal {
+		h.judge(s.Account(account), events)
+	}
 	for i, ev := range events {
 		r := s.Next(account, ev, now)
-		r.Commits, r.EventID = i == len(events)-1, fmt.Sprint(r.Position)
+		r.Commits, r.EventID, r.Cause.Actor = i == len(events)-1, fmt.Sprint(r.Position), by.Actor
 		sealed, err := stream.Seal(r, fuzzSigner)
 		if err != nil {
 			h.t.Fatalf("%T decided what cannot be sealed: %v", c, err)
@@ -102,6 +108,17 @@ func (h *history) do(account string, c policy.Command) {
 			h.t.Fatalf("%T decided what cannot be applied: %v", c, err)
 		}
 		h.states, h.log = append(h.states, s), append(h.log, opened)
+	}
+}
+
+// by is one of a few who may weaken enforcement, or one who may not; the service itself for what it does.
+func (h *history) by(c policy.Command) policy.By {
+	if _, finishes := c.(policy.FinishPolicy); finishes {
+		return policy.By{Actor: policy.Actor{ID: "verdict", Method: policy.MethodInternal}}
+	}
+	return policy.By{
+		Actor:     policy.Actor{Account: alice, ID: pick(&h.source, "a", "b"), Method: mostly(&h.source, []string{"sigv4"}, []string{"oidc"})},
+		MayWeaken: h.next(8) != 7,
 	}
 }
 
@@ -146,6 +163,7 @@ func (h *history) settings() policy.Settings {
 		{RedactedPaths: new([]string(nil))},
 		{RedactedPaths: new([]string{"/context/a", "/context/b"}), OnStale: policy.OnStaleDeny},
 		{StalenessBound: new(time.Second), StrictForbids: new(false)},
+		{StalenessBound: new(time.Minute), StrictForbids: new(true), OnStale: policy.OnStaleDeny},
 	}, []policy.Settings{{StalenessBound: new(-time.Second)}, {OnStale: "x"}, {RedactedPaths: new([]string{"b", "a"})}})
 }
 
@@ -185,7 +203,7 @@ func (h *history) target() policy.TargetDefinition {
 
 func (h *history) command(account string) policy.Command {
 	name := h.name()
-	switch h.next(24) {
+	switch h.next(29) {
 	case 0:
 		return policy.CreateEngine{ID: h.id(policy.KindEngine, name), Name: name, Tags: h.tags()}
 	case 1, 2, 3:
@@ -197,30 +215,12 @@ func (h *history) command(account string) policy.Command {
 		return policy.CreateGateway{ID: h.id(policy.KindGateway, name), Name: name, Definition: h.gateway(), Tags: h.tags()}
 	case 5:
 		return policy.CreateTarget{GatewayID: h.existing(policy.KindGateway), ID: h.id(policy.KindTarget, name), Name: name, Definition: h.target()}
-	case 6:
-		return policy.SetAccountSettings{Settings: h.settings(), ExpectedVersion: h.version()}
+	case 6, 8, 10, 11, 12, 13, 14, 15:
+		return h.weakening()
 	case 7:
 		return policy.UpdateEngine{ID: h.existing(policy.KindEngine), Description: mostly(&h.source, []*string{nil, new("d"), new("")}, []*string{new("\xff")}), ExpectedVersion: h.version()}
-	case 8:
-		return policy.SetEngineSettings{ID: h.existing(policy.KindEngine), Settings: h.settings(), ExpectedVersion: h.version()}
 	case 9:
 		return policy.DeleteEngine{ID: h.existing(policy.KindEngine), ExpectedVersion: h.version()}
-	case 10, 11:
-		c := policy.UpdatePolicy{
-			EngineID: h.existing(policy.KindEngine), ID: h.existing(policy.KindPolicy), Enforcement: h.enforcement(), Validation: h.validation(), ExpectedVersion: h.version(),
-		}
-		if h.next(2) == 0 {
-			c.Language, c.Statement = policy.LanguageCedar, new(h.statement())
-		}
-		return c
-	case 12:
-		return policy.DeletePolicy{EngineID: h.existing(policy.KindEngine), ID: h.existing(policy.KindPolicy), ExpectedVersion: h.version()}
-	case 13:
-		return policy.UpdateGateway{ID: h.existing(policy.KindGateway), Definition: h.gateway(), ExpectedVersion: h.version()}
-	case 14:
-		return policy.AttachEngine{GatewayID: h.existing(policy.KindGateway), EngineID: h.existing(policy.KindEngine), Mode: h.mode(), ExpectedVersion: h.version()}
-	case 15:
-		return policy.DetachEngine{GatewayID: h.existing(policy.KindGateway), ExpectedVersion: h.version()}
 	case 16:
 		return policy.DeleteGateway{ID: h.existing(policy.KindGateway), ExpectedVersion: h.version()}
 	case 17:
@@ -231,8 +231,44 @@ func (h *history) command(account string) policy.Command {
 		return policy.AddTags{Of: h.ref(), Tags: h.tags()}
 	case 20:
 		return policy.RemoveTags{Of: h.ref(), Keys: mostly(&h.source, [][]string{{"a"}, {"a", "b", "c"}}, [][]string{nil, {"*"}})}
+	case 21, 22:
+		return policy.ProposeChange{ID: h.change(), Description: pick(&h.source, "", "d"), Command: h.weakening()}
+	case 23, 24:
+		return policy.ApproveChange{ID: h.change()}
+	case 25:
+		return policy.RejectChange{ID: h.change(), Reason: pick(&h.source, "", "r")}
 	default:
 		return h.finish(account)
+	}
+}
+
+func (h *history) change() string {
+	return mostly(&h.source, []string{"0000000000", "0000000001"}, []string{"0000000002", "", "*"})
+}
+
+// weakening is a command that can weaken enforcement.
+func (h *history) weakening() policy.Command {
+	switch h.next(8) {
+	case 0:
+		return policy.SetAccountSettings{Settings: h.settings(), SecondPerson: pick(&h.source, nil, nil, new(true), new(false)), ExpectedVersion: h.version()}
+	case 1:
+		return policy.SetEngineSettings{ID: h.existing(policy.KindEngine), Settings: h.settings(), ExpectedVersion: h.version()}
+	case 2, 3:
+		c := policy.UpdatePolicy{
+			EngineID: h.existing(policy.KindEngine), ID: h.existing(policy.KindPolicy), Enforcement: h.enforcement(), Validation: h.validation(), ExpectedVersion: h.version(),
+		}
+		if h.next(2) == 0 {
+			c.Language, c.Statement = policy.LanguageCedar, new(h.statement())
+		}
+		return c
+	case 4:
+		return policy.DeletePolicy{EngineID: h.existing(policy.KindEngine), ID: h.existing(policy.KindPolicy), ExpectedVersion: h.version()}
+	case 5:
+		return policy.UpdateGateway{ID: h.existing(policy.KindGateway), Definition: h.gateway(), ExpectedVersion: h.version()}
+	case 6:
+		return policy.AttachEngine{GatewayID: h.existing(policy.KindGateway), EngineID: h.existing(policy.KindEngine), Mode: h.mode(), ExpectedVersion: h.version()}
+	default:
+		return policy.DetachEngine{GatewayID: h.existing(policy.KindGateway), ExpectedVersion: h.version()}
 	}
 }
 
@@ -341,7 +377,7 @@ func randomBytes(rnd *rand.Rand, n int) []byte {
 // reach everything, so that is wanted too.
 func TestHistories(t *testing.T) {
 	t.Parallel()
-	histories := 2000
+	histories := 5000
 	if underRace() {
 		histories = 200 // nothing here runs at once, and everything takes ten times as long
 	}
@@ -374,6 +410,9 @@ func TestHistories(t *testing.T) {
 		policy.DeleteTarget{},
 		policy.AddTags{},
 		policy.RemoveTags{},
+		policy.ProposeChange{},
+		policy.ApproveChange{},
+		policy.RejectChange{},
 	} {
 		if name := reflect.TypeOf(c).String(); !seen[name] {
 			t.Errorf("no history has a %s", name)
@@ -382,6 +421,7 @@ func TestHistories(t *testing.T) {
 	for _, reason := range []string{
 		"account", "pattern", "engine_not_found", "policy_not_found", "gateway_not_found", "target_not_found", "account_not_found", "name_taken", "id_taken",
 		"quota", "policy_bytes", "schema_bytes", "version_mismatch", "tools_changed", "busy", "engine_not_empty", "engine_attached", "gateway_not_empty",
+		"weakens_enforcement", "approval_required", "weakens_nothing", "change_not_found", "same_person", "expired", "stale_change",
 	} {
 		if !seen["decide "+reason] {
 			t.Errorf("nothing is refused with %s", reason)

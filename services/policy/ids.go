@@ -28,6 +28,7 @@ var (
 	policyIDPattern    = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*-[a-z0-9_]{10}$`)
 	gatewayIDPattern   = regexp.MustCompile(`^([0-9a-z][-]?){1,100}-[0-9a-z]{10}$`)
 	targetIDPattern    = regexp.MustCompile(`^[0-9a-zA-Z]{10}$`)
+	changeIDPattern    = regexp.MustCompile(`^[0-9a-z]{10}$`)
 )
 
 // SuffixLength is how many random characters, of [a-z0-9], make an id of a name.
@@ -39,7 +40,7 @@ func NewID(kind Kind, name, suffix string) string {
 	switch kind {
 	case KindGateway:
 		return strings.ToLower(name) + "-" + suffix
-	case KindTarget:
+	case KindTarget, KindChange:
 		return suffix
 	default:
 		return name + "-" + suffix

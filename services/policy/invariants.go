@@ -63,6 +63,12 @@ func (a *Account) verify(s *State) error {
 			events += t.Version
 		}
 	}
+	for c := range a.ChangesAfter("") {
+		if err := c.verify(s); err != nil {
+			return fmt.Errorf("change %s: %w", c.ID, err)
+		}
+		events += c.Version
+	}
 	if events > a.Position {
 		return fmt.Errorf("its things have %d events, it has %d", events, a.Position)
 	}

@@ -19,9 +19,12 @@ type AccountParts struct {
 	ID       string
 	Position uint64
 	Settings Settings
-	Version  uint64
-	Engines  []EngineParts
-	Gateways []GatewayParts
+	// SecondPerson is that of Account.
+	SecondPerson bool
+	Version      uint64
+	Engines      []EngineParts
+	Gateways     []GatewayParts
+	Changes      []Change
 }
 
 // EngineParts is an Engine taken apart.
@@ -50,7 +53,7 @@ func (s *State) Parts() Parts {
 }
 
 func (a *Account) parts() AccountParts {
-	p := AccountParts{ID: a.ID, Position: a.Position, Settings: a.Settings, Version: a.Version}
+	p := AccountParts{ID: a.ID, Position: a.Position, Settings: a.Settings, SecondPerson: a.SecondPerson, Version: a.Version}
 	for e := range a.EnginesAfter("") {
 		part := EngineParts{Resource: e.Resource, Settings: e.Settings}
 		for pol := range e.PoliciesAfter("") {
@@ -64,6 +67,9 @@ func (a *Account) parts() AccountParts {
 			part.Targets = append(part.Targets, t.Resource)
 		}
 		p.Gateways = append(p.Gateways, part)
+	}
+	for c := range a.ChangesAfter("") {
+		p.Changes = append(p.Changes, *c)
 	}
 	return p
 }
@@ -89,7 +95,7 @@ func Restore(p Parts) (*State, error) {
 
 func restoreAccount(p AccountParts) (*Account, error) {
 	a := newAccount(p.ID)
-	a.Position, a.Settings, a.Version = p.Position, p.Settings, p.Version
+	a.Position, a.Settings, a.SecondPerson, a.Version = p.Position, p.Settings, p.SecondPerson, p.Version
 	for _, part := range p.Engines {
 		if err := a.restoreEngine(part); err != nil {
 			return nil, fmt.Errorf("engine %s: %w", part.ID, err)
@@ -98,6 +104,11 @@ func restoreAccount(p AccountParts) (*Account, error) {
 	for _, part := range p.Gateways {
 		if err := a.restoreGateway(part); err != nil {
 			return nil, fmt.Errorf("gateway %s: %w", part.ID, err)
+		}
+	}
+	for _, c := range p.Changes {
+		if err := a.putChange(&c); err != nil {
+			return nil, fmt.Errorf("change %s: %w", c.ID, err)
 		}
 	}
 	return a, nil

@@ -1,5 +1,5 @@
 // Package policy is what is true: it turns commands into events (Decide) and events into State (Apply), and owns every
-// invariant of engines, policies, gateways, targets, attachments, tags and settings.
+// invariant of engines, policies, gateways, targets, attachments, tags, settings and changes that wait for a second person.
 //
 // It is pure. Bytes, times, random ids and limits come in as arguments; there is no context, no I/O, no clock, no
 // randomness and no goroutine, so the same commands in the same order give the same State everywhere and for ever.
@@ -21,6 +21,7 @@ const (
 	KindPolicy  Kind = "policy"
 	KindGateway Kind = "gateway"
 	KindTarget  Kind = "target"
+	KindChange  Kind = "change"
 )
 
 // LogAccount is the account of events of the log itself.
@@ -151,7 +152,7 @@ type Config struct {
 	Limits Limits
 }
 
-// Limits are the quotas of one account (docs: AgentCore's quotas).
+// Limits are the quotas of one account (docs: AgentCore's quotas, but for changes, which AgentCore does not have).
 type Limits struct {
 	Engines            int // per account
 	PoliciesPerEngine  int
@@ -159,9 +160,10 @@ type Limits struct {
 	TargetsPerGateway  int
 	PolicyBytesPerGate int // statements of one engine that can apply to one gateway, together
 	SchemaBytes        int // tools of all gateways that an engine is attached to, together
+	Changes            int // that wait for a second person, per account
 }
 
-// DefaultLimits are AgentCore's.
+// DefaultLimits are AgentCore's, where it has them.
 func DefaultLimits() Limits {
 	return Limits{
 		Engines:            1000,
@@ -170,5 +172,6 @@ func DefaultLimits() Limits {
 		TargetsPerGateway:  100,
 		PolicyBytesPerGate: 200 << 10,
 		SchemaBytes:        400 << 10,
+		Changes:            100,
 	}
 }

@@ -51,7 +51,9 @@ type Account struct {
 	ID       string
 	Position uint64
 	Settings Settings
-	Version  uint64 // of the account's own stream
+	// SecondPerson is whether weakening enforcement needs one.
+	SecondPerson bool
+	Version      uint64 // of the account's own stream
 
 	engines      *index[*Engine]
 	gateways     *index[*Gateway]
@@ -59,6 +61,7 @@ type Account struct {
 	gatewayNames *index[string] // name → gateway id
 	policyNames  *index[Ref]    // name → policy; names are unique over all engines of the account
 	pending      *index[Ref]    // policies that wait to be examined, by name
+	changes      *index[*Change]
 }
 
 // Resource is what engines, policies, gateways and targets have in common: one life cycle.
@@ -117,7 +120,7 @@ func newAccount(id string) *Account {
 	return &Account{
 		ID: id, engines: newIndex[*Engine](), gateways: newIndex[*Gateway](),
 		engineNames: newIndex[string](), gatewayNames: newIndex[string](),
-		policyNames: newIndex[Ref](), pending: newIndex[Ref](),
+		policyNames: newIndex[Ref](), pending: newIndex[Ref](), changes: newIndex[*Change](),
 	}
 }
 

@@ -77,6 +77,7 @@ var kinds = []struct {
 	{policy.ErrExists, connect.CodeAlreadyExists},
 	{policy.ErrConflict, connect.CodeFailedPrecondition},
 	{policy.ErrStale, connect.CodeAborted},
+	{policy.ErrDenied, connect.CodePermissionDenied},
 	{policy.ErrQuota, connect.CodeResourceExhausted},
 }
 

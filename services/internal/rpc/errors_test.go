@@ -51,6 +51,7 @@ func TestTableOfErrors(t *testing.T) {
 		"conflict":           {domain(policy.ErrConflict), refused(connect.CodeFailedPrecondition)},
 		"stale":              {domain(policy.ErrStale), refused(connect.CodeAborted)},
 		"quota":              {domain(policy.ErrQuota), refused(connect.CodeResourceExhausted)},
+		"denied":             {domain(policy.ErrDenied), refused(connect.CodePermissionDenied)},
 		"kind of no kind":    {domain(errors.New("new kind")), hidden},
 		"no kind":            {domain(nil), hidden},
 		"bare kind":          {policy.ErrInvalid, hidden},

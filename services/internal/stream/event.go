@@ -24,6 +24,9 @@ const (
 // everyone.
 const MaxEvent = 512 << 10
 
+// typeVersionNow is the version of every payload that is written today.
+const typeVersionNow = 1
+
 // Reader is the version of this reader. An event with a higher min_reader is not understood.
 const Reader = 1
 
@@ -119,12 +122,9 @@ func encodeBody(r policy.Recorded) ([]byte, error) {
 	body := &eventv1.EventBody{
 		LogId: r.LogID, Position: r.Position, Commits: r.Commits, Account: r.Account, AccountPosition: r.AccountPosition,
 		Stream: r.Event.Ref().Stream(), StreamVersion: r.StreamVersion, EventId: r.EventID, RecordedAtUs: r.RecordedAt,
-		Actor: &eventv1.Actor{
-			Account: r.Cause.Actor.Account, Id: r.Cause.Actor.ID,
-			Method: r.Cause.Actor.Method, SourceAddress: r.Cause.Actor.SourceAddress,
-		},
+		Actor:     ActorToProto(r.Cause.Actor),
 		RequestId: r.Cause.RequestID, ClientToken: r.Cause.ClientToken, RequestHash: encodeHash(r.Cause.RequestHash),
-		Type: r.Event.Type(), TypeVersion: 1, MinReader: Reader, Payload: payload, PrevHash: r.PrevHash[:],
+		Type: r.Event.Type(), TypeVersion: typeVersionNow, MinReader: Reader, Payload: payload, PrevHash: r.PrevHash[:],
 	}
 	return marshal(body)
 }
@@ -159,11 +159,12 @@ func decodeBody(b *eventv1.EventBody) (policy.Recorded, error) {
 	if err != nil {
 		return policy.Recorded{}, err
 	}
-	kind, id, ok := strings.Cut(b.GetStream(), "/")
-	if !ok || kind == "" || id == "" || !strings.HasPrefix(b.GetType(), kind+".") {
-		return policy.Recorded{}, fmt.Errorf("type %q on stream %q", b.GetType(), b.GetStream())
-	}
-	event, err := decodePayload(b.GetType(), b.GetTypeVersion(), policy.Ref{Kind: policy.Kind(kind), ID: id}, b.GetPayload())
+	event, err := decodeEvent(b, func(name string, version uint32, ref policy.Ref) decoder {
+		if decode, known := changeDecoders[typeVersion{name, version}]; known {
+			return decode
+		}
+		return findDecoder(name, version, ref)
+	})
 	if err != nil {
 		return policy.Recorded{}, err
 	}
@@ -172,12 +173,43 @@ func decodeBody(b *eventv1.EventBody) (policy.Recorded, error) {
 		AccountPosition: b.GetAccountPosition(), StreamVersion: b.GetStreamVersion(), EventID: b.GetEventId(),
 		RecordedAt: b.GetRecordedAtUs(),
 		Cause: policy.Cause{
-			Actor: policy.Actor{
-				Account: b.GetActor().GetAccount(), ID: b.GetActor().GetId(),
-				Method: b.GetActor().GetMethod(), SourceAddress: b.GetActor().GetSourceAddress(),
-			},
+			Actor:     actorFromProto(b.GetActor()),
 			RequestID: b.GetRequestId(), ClientToken: b.GetClientToken(), RequestHash: request,
 		},
 		PrevHash: prev, Event: event,
 	}, nil
+}
+
+// typed is what an event says of itself, recorded or proposed.
+type typed interface {
+	GetStream() string
+	GetType() string
+	GetTypeVersion() uint32
+	GetPayload() []byte
+}
+
+func decodeEvent(m typed, find func(string, uint32, policy.Ref) decoder) (policy.Event, error) {
+	ref, err := parseStream(m.GetStream())
+	if err != nil || !strings.HasPrefix(m.GetType(), string(ref.Kind)+".") {
+		return nil, fmt.Errorf("type %q on stream %q", m.GetType(), m.GetStream())
+	}
+	return decodePayload(m.GetType(), m.GetTypeVersion(), ref, m.GetPayload(), find)
+}
+
+// parseStream is the inverse of Ref.Stream, but for the parent.
+func parseStream(stream string) (policy.Ref, error) {
+	kind, id, ok := strings.Cut(stream, "/")
+	if !ok || kind == "" || id == "" {
+		return policy.Ref{}, fmt.Errorf("stream %q", stream)
+	}
+	return policy.Ref{Kind: policy.Kind(kind), ID: id}, nil
+}
+
+// ActorToProto is the actor on the wire.
+func ActorToProto(a policy.Actor) *eventv1.Actor {
+	return &eventv1.Actor{Account: a.Account, Id: a.ID, Method: a.Method, SourceAddress: a.SourceAddress}
+}
+
+func actorFromProto(m *eventv1.Actor) policy.Actor {
+	return policy.Actor{Account: m.GetAccount(), ID: m.GetId(), Method: m.GetMethod(), SourceAddress: m.GetSourceAddress()}
 }

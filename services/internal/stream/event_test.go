@@ -141,23 +141,31 @@ func TestOpenRefuses(t *testing.T) {
 			body(func(b *eventv1.EventBody) { b.MinReader, b.Stream, b.PrevHash = Reader+1, "?", nil }), both, ErrUnknownType, "needs reader 2, this is 1",
 		},
 
-		"type of another stream":   {onStream("engine/x", "policy.created"), both, withoutSentinel, `type "policy.created" on stream "engine/x"`},
-		"type that begins alike":   {onStream("policy/x", "policys.created"), both, withoutSentinel, "on stream"},
-		"stream without a slash":   {onStream("policy", "policy.created"), both, withoutSentinel, `on stream "policy"`},
-		"stream without an id":     {onStream("policy/", "policy.created"), both, withoutSentinel, "on stream"},
-		"stream without a kind":    {onStream("/x", ".activated"), both, withoutSentinel, "on stream"},
-		"no stream":                {onStream("", ""), both, withoutSentinel, "on stream"},
-		"truncated payload":        {body(func(b *eventv1.EventBody) { b.Payload = b.Payload[:len(b.Payload)-1] }), both, withoutSentinel, "payload of policy.created version 1"},
-		"truncated body":           {signed(good.GetBody()[:len(good.GetBody())-1]), both, withoutSentinel, "event body"},
-		"empty body":               {signed(nil), both, withoutSentinel, "prev_hash has 0 bytes"},
-		"short previous hash":      {body(func(b *eventv1.EventBody) { b.PrevHash = b.PrevHash[1:] }), both, withoutSentinel, "prev_hash has 31 bytes"},
-		"short request hash":       {body(func(b *eventv1.EventBody) { b.RequestHash = []byte{1} }), both, withoutSentinel, "request_hash has 1 bytes"},
-		"policy without body":      {payload("policy.created", &eventv1.PolicyCreated{Name: "x"}), both, policy.ErrInvalid, "exactly one of cedar or policy"},
-		"policy update without":    {payload("policy.update_requested", &eventv1.PolicyUpdateRequested{}), both, policy.ErrInvalid, "exactly one of cedar or policy"},
-		"policy of unknown mode":   {payload("policy.created", &eventv1.PolicyCreated{Definition: unknownMode()}), both, policy.ErrInvalid, "enforcementMode"},
-		"target of no kind":        {payload("target.created", &eventv1.TargetCreated{Definition: &eventv1.TargetDefinition{TargetConfiguration: &eventv1.TargetConfiguration{}}}), both, policy.ErrInvalid, "exactly one of"},
-		"settings of unknown sort": {payload("account.settings_changed", &eventv1.AccountSettingsChanged{Settings: &eventv1.Settings{OnStale: 9}}), both, policy.ErrInvalid, "settings.onStale"},
-		"settings beyond time":     {payload("engine.settings_changed", &eventv1.EngineSettingsChanged{Settings: &eventv1.Settings{StalenessBoundMs: new(^uint64(0))}}), both, policy.ErrInvalid, "is too large"},
+		"type of another stream":    {onStream("engine/x", "policy.created"), both, withoutSentinel, `type "policy.created" on stream "engine/x"`},
+		"type that begins alike":    {onStream("policy/x", "policys.created"), both, withoutSentinel, "on stream"},
+		"stream without a slash":    {onStream("policy", "policy.created"), both, withoutSentinel, `on stream "policy"`},
+		"stream without an id":      {onStream("policy/", "policy.created"), both, withoutSentinel, "on stream"},
+		"stream without a kind":     {onStream("/x", ".activated"), both, withoutSentinel, "on stream"},
+		"no stream":                 {onStream("", ""), both, withoutSentinel, "on stream"},
+		"truncated payload":         {body(func(b *eventv1.EventBody) { b.Payload = b.Payload[:len(b.Payload)-1] }), both, withoutSentinel, "payload of policy.created version 1"},
+		"truncated body":            {signed(good.GetBody()[:len(good.GetBody())-1]), both, withoutSentinel, "event body"},
+		"empty body":                {signed(nil), both, withoutSentinel, "prev_hash has 0 bytes"},
+		"short previous hash":       {body(func(b *eventv1.EventBody) { b.PrevHash = b.PrevHash[1:] }), both, withoutSentinel, "prev_hash has 31 bytes"},
+		"short request hash":        {body(func(b *eventv1.EventBody) { b.RequestHash = []byte{1} }), both, withoutSentinel, "request_hash has 1 bytes"},
+		"policy without body":       {payload("policy.created", &eventv1.PolicyCreated{Name: "x"}), both, policy.ErrInvalid, "exactly one of cedar or policy"},
+		"policy update without":     {payload("policy.update_requested", &eventv1.PolicyUpdateRequested{}), both, policy.ErrInvalid, "exactly one of cedar or policy"},
+		"policy of unknown mode":    {payload("policy.created", &eventv1.PolicyCreated{Definition: unknownMode()}), both, policy.ErrInvalid, "enforcementMode"},
+		"target of no kind":         {payload("target.created", &eventv1.TargetCreated{Definition: &eventv1.TargetDefinition{TargetConfiguration: &eventv1.TargetConfiguration{}}}), both, policy.ErrInvalid, "exactly one of"},
+		"settings of unknown sort":  {payload("account.settings_changed", &eventv1.AccountSettingsChanged{Settings: &eventv1.Settings{OnStale: 9}}), both, policy.ErrInvalid, "settings.onStale"},
+		"a change in a change":      {payload("change.proposed", carrying("change/x", "change.proposed", 1)), both, ErrUnknownType, "change.proposed"},
+		"a later event in a change": {payload("change.proposed", carrying("policy/x", "policy.renamed", 1)), both, ErrUnknownType, "policy.renamed version 1"},
+		"a later version in one":    {payload("change.proposed", carrying("policy/x", "policy.activated", 2)), both, ErrUnknownType, "policy.activated version 2"},
+		"another stream in one":     {payload("change.proposed", carrying("engine/x", "policy.activated", 1)), both, withoutSentinel, `type "policy.activated" on stream "engine/x"`},
+		"a bad policy in one":       {payload("change.proposed", carrying("policy/x", "policy.update_requested", 1)), both, policy.ErrInvalid, "exactly one of cedar or policy"},
+		"a basis of nothing":        {payload("change.proposed", &eventv1.ChangeProposed{Basis: []*eventv1.StreamVersion{{Stream: "policy"}}}), both, withoutSentinel, `stream "policy"`},
+		"a change of a later kind":  {onStream("change/x", "change.postponed"), both, ErrUnknownType, "change.postponed"},
+		"life cycle of changes":     {onStream("change/x", "change.activated"), both, ErrUnknownType, "change.activated"},
+		"settings beyond time":      {payload("engine.settings_changed", &eventv1.EngineSettingsChanged{Settings: &eventv1.Settings{StalenessBoundMs: new(^uint64(0))}}), both, policy.ErrInvalid, "is too large"},
 	} {
 		_, err := Open(c.ev, c.keys)
 		if err == nil || !strings.Contains(err.Error(), c.text) {
@@ -177,6 +185,11 @@ func TestOpenRefuses(t *testing.T) {
 func signedAs(hash func([]byte) []byte, body []byte) *eventv1.PolicyEvent {
 	h := hash(body)
 	return &eventv1.PolicyEvent{Body: body, Hash: h, KeyId: goldenSigner.KeyID(), Signature: goldenSigner.sign(eventDomain, h)}
+}
+
+// carrying is a change with an event without payload.
+func carrying(stream, typ string, version uint32) *eventv1.ChangeProposed {
+	return &eventv1.ChangeProposed{Events: []*eventv1.ProposedEvent{{Stream: stream, Type: typ, TypeVersion: version}}}
 }
 
 func unknownMode() *eventv1.PolicyBody {

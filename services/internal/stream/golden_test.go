@@ -33,6 +33,9 @@ var update = flag.Bool("update", false, "write the golden files that are missing
 // when the encoding of protobuf changes; what the log amounts to never does.
 const goldenDigest = "0a30fc700b90aa8b8ff47f87bf2c8eec1301b5193d5df7a1203ed91f15880eb0"
 
+// goldenDigest2 is that of log.v2.bin, which has changes.
+const goldenDigest2 = "c6506aa56b90a626f6ec37d88ff1647556f2799c592a4de85463bc4005784a14"
+
 const goldenAccount = "111122223333"
 
 var goldenSigner = NewSigner(ed25519.NewKeyFromSeed([]byte("the seed of the golden files' key")[:ed25519.SeedSize]))
@@ -139,7 +142,7 @@ func goldenBody(change func(*policy.Body)) policy.Body {
 }
 
 // goldenHistory has every type of event, and leaves a state with things of most statuses. It may be added to only in a file
-// of another name (log.v2.bin).
+// of another name, as goldenChanges is (log.v2.bin).
 func goldenHistory() []step {
 	engine, gone := policy.EngineRef("Refunds-a1b2c3d4e5"), policy.EngineRef("Gone-a1b2c3d4e5")
 	gateway, goneGateway := policy.GatewayRef("refund-gw-a1b2c3d4e5"), policy.GatewayRef("gone-a1b2c3d4e5")
@@ -199,11 +202,40 @@ func goldenHistory() []step {
 	return steps
 }
 
-// goldenRecords are the events of goldenHistory in their places, and the sealed ones; a hash is that of the sealed one.
+// goldenChanges goes on after goldenHistory, and leaves a change that waits, with every kind of event that one carries.
+func goldenChanges() []step {
+	engine, gateway, limit := "Refunds-a1b2c3d4e5", "refund-gw-a1b2c3d4e5", "limit-a1b2c3d4e5"
+	proposed := func(id string, events ...policy.Event) policy.ChangeProposed {
+		basis := policy.Versioned{Of: events[0].Ref(), Version: 7}
+		return policy.ChangeProposed{ID: id, Description: "In the way: “é”.", Weakens: "detach engine E from gateway g", Events: events, Basis: []policy.Versioned{basis}}
+	}
+	settings := policy.Settings{StrictForbids: new(false), OnStale: policy.OnStaleServe}
+	detached := policy.GatewayUpdateRequested{ID: gateway, Definition: policy.GatewayDefinition{AuthorizerType: policy.AuthorizerIAM}}
+	return []step{
+		one(policy.AccountSettingsChanged{Account: goldenAccount, Settings: settings, SecondPerson: true}),
+		one(proposed("a1b2c3d4e5", detached, policy.Activated{Of: detached.Ref()})),
+		one(policy.ChangeApproved{ID: "a1b2c3d4e5"}, detached, policy.Activated{Of: detached.Ref()}),
+		one(proposed("b1b2c3d4e5", policy.EngineSettingsChanged{ID: engine, Settings: settings})),
+		one(policy.ChangeRejected{ID: "b1b2c3d4e5", Reason: "Not now: “é”."}),
+		one(proposed("c1b2c3d4e5",
+			policy.PolicyUpdateRequested{EngineID: engine, ID: limit, Body: goldenBody(func(b *policy.Body) { b.Enforcement = policy.EnforcementLogOnly })},
+			policy.Activated{Of: policy.PolicyRef(engine, limit)}, policy.DeleteRequested{Of: policy.PolicyRef(engine, limit)}, policy.Deleted{Of: policy.PolicyRef(engine, limit)},
+			policy.GatewayUpdateRequested{ID: gateway, Definition: goldenGateway()}, policy.EngineSettingsChanged{ID: engine, Settings: settings},
+			policy.AccountSettingsChanged{Account: goldenAccount, Settings: settings},
+		)),
+	}
+}
+
+// goldenRecords are the events of both histories in their places, and the sealed ones; a hash is that of the sealed one.
 func goldenRecords(t testing.TB) (records []policy.Recorded, sealed []*eventv1.PolicyEvent) {
 	t.Helper()
+	return recordsOf(t, append(goldenHistory(), goldenChanges()...))
+}
+
+func recordsOf(t testing.TB, history []step) (records []policy.Recorded, sealed []*eventv1.PolicyEvent) {
+	t.Helper()
 	s := policy.Empty()
-	for n, step := range goldenHistory() {
+	for n, step := range history {
 		for i, ev := range step.events {
 			r := s.Next(step.account, ev, 1_700_000_000_000_000+int64(s.Position)*1_000_003)
 			r.Commits = i == len(step.events)-1
@@ -293,7 +325,10 @@ func TestGoldenOfEveryType(t *testing.T) {
 	if *update {
 		t.Skip("the files are being written")
 	}
-	want := map[string]bool{"log.v1.bin": true, "state.v1.bin": true}
+	want := map[string]bool{"log.v1.bin": true, "state.v1.bin": true, "log.v2.bin": true, "state.v2.bin": true}
+	for of := range changeDecoders {
+		want[goldenName(of.name, int(of.version))] = true
+	}
 	for of := range decoders {
 		if !strings.HasPrefix(of.name, ".") {
 			want[goldenName(of.name, int(of.version))] = true
@@ -319,11 +354,27 @@ func TestGoldenOfEveryType(t *testing.T) {
 	}
 }
 
-// The log of the golden files amounts to the state that it always did.
+// The logs of the golden files amount to the states that they always did.
 func TestGoldenLog(t *testing.T) {
 	t.Parallel()
-	records, sealed := goldenRecords(t)
-	log := golden(t, "log.v1.bin", func() []byte {
+	for version, c := range map[string]struct {
+		history []step
+		digest  string
+	}{
+		"v1": {goldenHistory(), goldenDigest},
+		"v2": {append(goldenHistory(), goldenChanges()...), goldenDigest2},
+	} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			testGoldenLog(t, version, c.history, c.digest)
+		})
+	}
+}
+
+func testGoldenLog(t *testing.T, version string, history []step, want string) {
+	t.Helper()
+	records, sealed := recordsOf(t, history)
+	log := golden(t, "log."+version+".bin", func() []byte {
 		var b bytes.Buffer
 		for _, ev := range sealed {
 			if _, err := protodelim.MarshalTo(&b, ev); err != nil {
@@ -360,10 +411,10 @@ func TestGoldenLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if digest := sha256.Sum256(data); hex.EncodeToString(digest[:]) != goldenDigest {
+	if digest := sha256.Sum256(data); hex.EncodeToString(digest[:]) != want {
 		t.Errorf("the digest of the state is %x", digest)
 	}
-	stored, err := DecodeState(golden(t, "state.v1.bin", func() []byte { return data }))
+	stored, err := DecodeState(golden(t, "state."+version+".bin", func() []byte { return data }))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -371,7 +422,7 @@ func TestGoldenLog(t *testing.T) {
 		t.Error(err)
 	}
 	if diff := cmp.Diff(s.Parts(), stored.Parts()); diff != "" {
-		t.Errorf("state.v1.bin is another state (-log +file):\n%s", diff)
+		t.Errorf("state.%s.bin is another state (-log +file):\n%s", version, diff)
 	}
 }
 

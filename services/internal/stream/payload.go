@@ -20,6 +20,7 @@ type typeVersion struct {
 // decoder turns a payload into an event about ref, whose Parent the payload knows.
 type decoder func(ref policy.Ref, payload []byte) (policy.Event, error)
 
+// decoders are those of events about things. Such events can be carried by a change.
 var decoders = map[typeVersion]decoder{
 	{"log.created", 1}:              decodeLogCreated,
 	{"account.settings_changed", 1}: decodeAccountSettingsChanged,
@@ -39,17 +40,29 @@ var decoders = map[typeVersion]decoder{
 	{".tags_changed", 1}:            decodeTagsChanged,
 }
 
+// changeDecoders are those of events about changes. They stand apart since a change uses the others, and cannot carry a change.
+var changeDecoders = map[typeVersion]decoder{
+	{"change.proposed", 1}: decodeChangeProposed,
+	{"change.approved", 1}: decodeChangeApproved,
+	{"change.rejected", 1}: decodeChangeRejected,
+}
+
 // shared are the kinds that have the life-cycle events.
 var shared = map[policy.Kind]bool{
 	policy.KindEngine: true, policy.KindPolicy: true, policy.KindGateway: true, policy.KindTarget: true,
 }
 
-func decodePayload(name string, version uint32, ref policy.Ref, payload []byte) (policy.Event, error) {
-	decode, known := decoders[typeVersion{name, version}]
-	if what := strings.TrimPrefix(name, string(ref.Kind)); !known && shared[ref.Kind] {
-		decode, known = decoders[typeVersion{what, version}]
+// findDecoder finds the decoder of an event about a thing; nil when there is none.
+func findDecoder(name string, version uint32, ref policy.Ref) decoder {
+	if decode, known := decoders[typeVersion{name, version}]; known || !shared[ref.Kind] {
+		return decode
 	}
-	if !known {
+	return decoders[typeVersion{strings.TrimPrefix(name, string(ref.Kind)), version}]
+}
+
+func decodePayload(name string, version uint32, ref policy.Ref, payload []byte, find func(string, uint32, policy.Ref) decoder) (policy.Event, error) {
+	decode := find(name, version, ref)
+	if decode == nil {
 		return nil, fmt.Errorf("%s version %d: %w", name, version, ErrUnknownType)
 	}
 	event, err := decode(ref, payload)
@@ -60,6 +73,13 @@ func decodePayload(name string, version uint32, ref policy.Ref, payload []byte) 
 }
 
 func encodePayload(event policy.Event) ([]byte, error) {
+	if e, ok := event.(policy.ChangeProposed); ok {
+		m, err := proposedToProto(e)
+		if err != nil {
+			return nil, err
+		}
+		return marshal(m)
+	}
 	m := payloadOf(event)
 	if m == nil {
 		return nil, fmt.Errorf("no payload for %T", event)
@@ -72,7 +92,7 @@ func payloadOf(event policy.Event) proto.Message {
 	case policy.LogCreated:
 		return &eventv1.LogCreated{Region: e.Region}
 	case policy.AccountSettingsChanged:
-		return &eventv1.AccountSettingsChanged{Settings: SettingsToProto(e.Settings)}
+		return &eventv1.AccountSettingsChanged{Settings: SettingsToProto(e.Settings), SecondPerson: e.SecondPerson}
 	case policy.EngineCreated:
 		return &eventv1.EngineCreated{Name: e.Name, Definition: EngineDefinitionToProto(&e.Definition), Tags: e.Tags}
 	case policy.EngineUpdateRequested:
@@ -101,6 +121,10 @@ func payloadOf(event policy.Event) proto.Message {
 		return &eventv1.Deleted{ParentId: e.Of.Parent}
 	case policy.TagsChanged:
 		return &eventv1.TagsChanged{ParentId: e.Of.Parent, Tags: e.Tags}
+	case policy.ChangeApproved:
+		return &eventv1.ChangeApproved{}
+	case policy.ChangeRejected:
+		return &eventv1.ChangeRejected{Reason: e.Reason}
 	}
 	return nil
 }
@@ -117,7 +141,7 @@ func decodeAccountSettingsChanged(ref policy.Ref, payload []byte) (policy.Event,
 		return nil, err
 	}
 	s, err := SettingsFromProto(m.GetSettings())
-	return policy.AccountSettingsChanged{Account: ref.ID, Settings: s}, err
+	return policy.AccountSettingsChanged{Account: ref.ID, Settings: s, SecondPerson: m.GetSecondPerson()}, err
 }
 
 func decodeEngineCreated(ref policy.Ref, payload []byte) (policy.Event, error) {

@@ -24,7 +24,11 @@ func EncodeState(s *policy.State) ([]byte, error) {
 		LogVersion: p.LogVersion, LogAccountPosition: p.LogPosition,
 	}
 	for _, a := range p.Accounts {
-		m.Accounts = append(m.Accounts, accountToProto(a))
+		account, err := accountToProto(a)
+		if err != nil {
+			return nil, fmt.Errorf("account %s: %w", a.ID, err)
+		}
+		m.Accounts = append(m.Accounts, account)
 	}
 	return deterministic.Marshal(m)
 }
@@ -56,8 +60,8 @@ func DecodeState(data []byte) (*policy.State, error) {
 	return policy.Restore(p)
 }
 
-func accountToProto(a policy.AccountParts) *eventv1.AccountState {
-	m := &eventv1.AccountState{Account: a.ID, Position: a.Position, Settings: SettingsToProto(a.Settings), Version: a.Version}
+func accountToProto(a policy.AccountParts) (*eventv1.AccountState, error) {
+	m := &eventv1.AccountState{Account: a.ID, Position: a.Position, Settings: SettingsToProto(a.Settings), SecondPerson: a.SecondPerson, Version: a.Version}
 	for _, e := range a.Engines {
 		part := &eventv1.EngineState{
 			Lifecycle: lifecycleToProto(&e.Resource), Settings: SettingsToProto(e.Settings),
@@ -82,7 +86,14 @@ func accountToProto(a policy.AccountParts) *eventv1.AccountState {
 		}
 		m.Gateways = append(m.Gateways, part)
 	}
-	return m
+	for _, c := range a.Changes {
+		part, err := changeToProto(c)
+		if err != nil {
+			return nil, fmt.Errorf("change %s: %w", c.ID, err)
+		}
+		m.Changes = append(m.Changes, part)
+	}
+	return m, nil
 }
 
 func accountFromProto(m *eventv1.AccountState) (policy.AccountParts, error) {
@@ -90,7 +101,7 @@ func accountFromProto(m *eventv1.AccountState) (policy.AccountParts, error) {
 	if err != nil {
 		return policy.AccountParts{}, err
 	}
-	a := policy.AccountParts{ID: m.GetAccount(), Position: m.GetPosition(), Settings: settings, Version: m.GetVersion()}
+	a := policy.AccountParts{ID: m.GetAccount(), Position: m.GetPosition(), Settings: settings, SecondPerson: m.GetSecondPerson(), Version: m.GetVersion()}
 	for _, e := range m.GetEngines() {
 		part, err := engineFromProto(e)
 		if err != nil {
@@ -104,6 +115,13 @@ func accountFromProto(m *eventv1.AccountState) (policy.AccountParts, error) {
 			return policy.AccountParts{}, fmt.Errorf("gateway %s: %w", g.GetLifecycle().GetId(), err)
 		}
 		a.Gateways = append(a.Gateways, part)
+	}
+	for _, c := range m.GetChanges() {
+		part, err := changeFromProto(c)
+		if err != nil {
+			return policy.AccountParts{}, fmt.Errorf("change %s: %w", c.GetId(), err)
+		}
+		a.Changes = append(a.Changes, part)
 	}
 	return a, nil
 }

@@ -142,26 +142,36 @@ func TestDecodeStateRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	change := func(m *eventv1.State) *eventv1.ChangeState { return m.GetAccounts()[0].GetChanges()[0] }
 	engine := func(m *eventv1.State) *eventv1.EngineState { return m.GetAccounts()[0].GetEngines()[0] }
 	for name, c := range map[string]struct {
 		spoil func(*eventv1.State)
 		want  string
 	}{
-		"later format":           {func(m *eventv1.State) { m.Format = 2 }, "state has format 2, this version reads 1"},
-		"no format":              {func(m *eventv1.State) { m.Format = 0 }, "state has format 0"},
-		"no hash":                {func(m *eventv1.State) { m.Hash = nil }, "hash has 0 bytes"},
-		"account twice":          {func(m *eventv1.State) { m.Accounts = append(m.Accounts, m.Accounts[0]) }, "stands twice"},
-		"account settings":       {func(m *eventv1.State) { m.Accounts[0].Settings = &eventv1.Settings{OnStale: 9} }, "settings.onStale"},
-		"engine of nothing":      {func(m *eventv1.State) { *engine(m) = eventv1.EngineState{} }, "status is missing"},
-		"engine settings":        {func(m *eventv1.State) { engine(m).Settings = &eventv1.Settings{OnStale: 9} }, "settings.onStale"},
-		"engine not defined":     {func(m *eventv1.State) { engine(m).InForce = nil }, "is \"ACTIVE\" with something in force: false"},
-		"unknown status":         {func(m *eventv1.State) { engine(m).Lifecycle.Status = 99 }, "status has the unknown value 99"},
-		"policy not defined":     {func(m *eventv1.State) { engine(m).Policies[0].InForce = nil }, "with something in force: false"},
-		"policy of no language":  {func(m *eventv1.State) { engine(m).Policies[0].InForce = &eventv1.PolicyBody{} }, "exactly one of cedar or policy"},
-		"candidate of no kind":   {func(m *eventv1.State) { engine(m).Policies[1].Candidate = &eventv1.PolicyBody{} }, "exactly one of cedar or policy"},
-		"gateway of later mode":  {func(m *eventv1.State) { m.Accounts[0].Gateways[0].InForce.AuthorizerType = 99 }, "authorizerType"},
-		"gateway not defined":    {func(m *eventv1.State) { m.Accounts[0].Gateways[0].InForce = nil }, "with something in force: false"},
-		"target not defined":     {func(m *eventv1.State) { m.Accounts[0].Gateways[0].Targets[0].InForce = nil }, "with something in force: false"},
+		"later format":          {func(m *eventv1.State) { m.Format = 2 }, "state has format 2, this version reads 1"},
+		"no format":             {func(m *eventv1.State) { m.Format = 0 }, "state has format 0"},
+		"no hash":               {func(m *eventv1.State) { m.Hash = nil }, "hash has 0 bytes"},
+		"account twice":         {func(m *eventv1.State) { m.Accounts = append(m.Accounts, m.Accounts[0]) }, "stands twice"},
+		"account settings":      {func(m *eventv1.State) { m.Accounts[0].Settings = &eventv1.Settings{OnStale: 9} }, "settings.onStale"},
+		"engine of nothing":     {func(m *eventv1.State) { *engine(m) = eventv1.EngineState{} }, "status is missing"},
+		"engine settings":       {func(m *eventv1.State) { engine(m).Settings = &eventv1.Settings{OnStale: 9} }, "settings.onStale"},
+		"engine not defined":    {func(m *eventv1.State) { engine(m).InForce = nil }, "is \"ACTIVE\" with something in force: false"},
+		"unknown status":        {func(m *eventv1.State) { engine(m).Lifecycle.Status = 99 }, "status has the unknown value 99"},
+		"policy not defined":    {func(m *eventv1.State) { engine(m).Policies[0].InForce = nil }, "with something in force: false"},
+		"policy of no language": {func(m *eventv1.State) { engine(m).Policies[0].InForce = &eventv1.PolicyBody{} }, "exactly one of cedar or policy"},
+		"candidate of no kind":  {func(m *eventv1.State) { engine(m).Policies[1].Candidate = &eventv1.PolicyBody{} }, "exactly one of cedar or policy"},
+		"gateway of later mode": {func(m *eventv1.State) { m.Accounts[0].Gateways[0].InForce.AuthorizerType = 99 }, "authorizerType"},
+		"gateway not defined":   {func(m *eventv1.State) { m.Accounts[0].Gateways[0].InForce = nil }, "with something in force: false"},
+		"target not defined":    {func(m *eventv1.State) { m.Accounts[0].Gateways[0].Targets[0].InForce = nil }, "with something in force: false"},
+		"change twice": {func(m *eventv1.State) {
+			m.Accounts[0].Changes = append(m.Accounts[0].Changes, m.Accounts[0].Changes...)
+		}, "change c1b2c3d4e5: is there already"},
+		"change of a later kind": {func(m *eventv1.State) { change(m).Proposed.Events[0].Type = "policy.renamed" }, "policy.renamed version 1"},
+		"change of a change": {func(m *eventv1.State) {
+			change(m).Proposed.Events[0] = carrying("change/x", "change.approved", 1).Events[0]
+		}, "change.approved version 1"},
+		"change of the log":      {func(m *eventv1.State) { change(m).Proposed.Events[0] = carrying("log/x", "log.created", 1).Events[0] }, "proposes log.created"},
+		"change on nothing":      {func(m *eventv1.State) { change(m).Proposed.Basis[0].Stream = "" }, `basis: stream ""`},
 		"target that is nothing": {func(m *eventv1.State) { m.Accounts[0].Gateways[0].Targets[0] = &eventv1.TargetState{} }, "status is missing"},
 	} {
 		var m eventv1.State
@@ -239,11 +249,16 @@ func commandsFor(a *policy.Account) []policy.Command {
 		e, _ := policy.Examine(a, ref, "us-east-1")
 		commands = append(commands, policy.FinishPolicy{EngineID: ref.Parent, ID: ref.ID, Examination: e})
 	}
+	for c := range a.ChangesAfter("") {
+		commands = append(commands, policy.ApproveChange{ID: c.ID}, policy.RejectChange{ID: c.ID})
+		_ = a.Outdated(c)
+	}
 	statement, _ := policy.ParseStatement("permit(principal, action, resource is AgentCore::Gateway);")
 	for e := range a.EnginesAfter("") {
 		commands = append(commands, policy.UpdateEngine{ID: e.ID}, policy.DeleteEngine{ID: e.ID}, policy.CreatePolicy{EngineID: e.ID, Statement: statement})
 		for p := range e.PoliciesAfter("") {
 			commands = append(commands, policy.UpdatePolicy{EngineID: e.ID, ID: p.ID, Statement: &statement}, policy.DeletePolicy{EngineID: e.ID, ID: p.ID},
+				policy.ProposeChange{ID: "0123456789", Command: policy.DeletePolicy{EngineID: e.ID, ID: p.ID}},
 				policy.FinishPolicy{EngineID: e.ID, ID: p.ID, Examination: policy.Examination{Version: p.Version}})
 		}
 		for g := range a.GatewaysAfter("") {

@@ -49,6 +49,7 @@ type Call struct {
 	RequestID   string
 	ClientToken string      // "" when the request has none
 	RequestHash policy.Hash // of everything that was asked for but the token
+	MayWeaken   bool        // whether the caller may weaken enforcement
 }
 
 func (c Call) cause() policy.Cause {
@@ -93,6 +94,31 @@ func (a *App) Create(ctx context.Context, call Call, command func(suffix string)
 	return Outcome{Account: account, Ref: result.Events[0].Event.Ref(), Revision: result.Revision}, nil
 }
 
+// Approve carries out a change that somebody else proposed. It is what happened, also when the same request comes a second time.
+func (a *App) Approve(ctx context.Context, call Call, changeID string) ([]policy.Event, uint64, error) {
+	if err := checkToken(call.ClientToken); err != nil {
+		return nil, 0, err
+	}
+	result, err := a.append(ctx, call, policy.ApproveChange{ID: changeID})
+	if err != nil {
+		return nil, 0, err
+	}
+	var events []policy.Event
+	for _, r := range result.Events[1:] { // the first is the approval
+		events = append(events, r.Event)
+	}
+	return events, result.Revision, nil
+}
+
+// Reject throws a change away, and shows it as it was.
+func (a *App) Reject(ctx context.Context, call Call, command policy.RejectChange) (Outcome, error) {
+	result, err := a.append(ctx, call, command)
+	if err != nil {
+		return Outcome{}, err
+	}
+	return Outcome{Account: result.Before.Account(call.Caller.Account), Ref: policy.ChangeRef(command.ID), Revision: result.Revision}, nil
+}
+
 // Change carries out a command that changes something.
 func (a *App) Change(ctx context.Context, call Call, command policy.Command) (Outcome, error) {
 	result, err := a.append(ctx, call, command)
@@ -113,7 +139,7 @@ func (a *App) Delete(ctx context.Context, call Call, command policy.Command) (Ou
 }
 
 func (a *App) append(ctx context.Context, call Call, command policy.Command) (eventlog.Result, error) {
-	results, err := a.log.Append(ctx, eventlog.Request{Account: call.Caller.Account, Cause: call.cause(), Command: command})
+	results, err := a.log.Append(ctx, eventlog.Request{Account: call.Caller.Account, Cause: call.cause(), Command: command, MayWeaken: call.MayWeaken})
 	if err != nil {
 		return eventlog.Result{}, err
 	}

@@ -50,7 +50,7 @@ func (a *App) examineAll(ctx context.Context, s *policy.State) error {
 			}
 			batch = append(batch, eventlog.Request{
 				Account: account.ID,
-				Cause:   policy.Cause{Actor: policy.Actor{Account: account.ID, ID: "verdict", Method: "internal"}},
+				Cause:   policy.Cause{Actor: policy.Actor{Account: account.ID, ID: "verdict", Method: policy.MethodInternal}},
 				Command: policy.FinishPolicy{EngineID: ref.Parent, ID: ref.ID, Examination: e},
 			})
 			if len(batch) == together {

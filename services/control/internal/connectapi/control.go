@@ -32,8 +32,12 @@ func caller(ctx context.Context) identity.Caller {
 }
 
 func call(ctx context.Context) app.Call {
-	return app.Call{Caller: caller(ctx), RequestID: rpc.RequestID(ctx)}
+	by := caller(ctx)
+	return app.Call{Caller: by, RequestID: rpc.RequestID(ctx), MayWeaken: mayWeaken(by)}
 }
+
+// mayWeaken is whether a caller may weaken the enforcement that is in force, and propose and approve that.
+func mayWeaken(c identity.Caller) bool { return c.HasRole("enforcer") || c.HasRole("admin") }
 
 // tokenRequest is a request with a client token.
 type tokenRequest interface {
@@ -119,21 +123,27 @@ func (c *Control) GetAccountSettings(ctx context.Context, _ *controlv1.GetAccoun
 		return nil, err
 	}
 	return &controlv1.GetAccountSettingsResponse{
-		Settings: settingsToProto(account.Settings), Version: account.Version, Revision: revision(position),
+		Settings: settingsToProto(account.Settings), SecondPerson: account.SecondPerson, Version: account.Version, Revision: revision(position),
 	}, nil
 }
 
 // UpdateAccountSettings implements ControlService.
 func (c *Control) UpdateAccountSettings(ctx context.Context, req *controlv1.UpdateAccountSettingsRequest) (*controlv1.UpdateAccountSettingsResponse, error) {
-	settings, err := settingsFromProto(req.GetSettings())
+	command, err := setAccountSettings(req)
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.app.Change(ctx, call(ctx), policy.SetAccountSettings{Settings: settings, ExpectedVersion: req.GetExpectedVersion()})
+	out, err := c.app.Change(ctx, call(ctx), command)
 	if err != nil {
 		return nil, err
 	}
 	return &controlv1.UpdateAccountSettingsResponse{
-		Settings: settingsToProto(out.Account.Settings), Version: out.Account.Version, Revision: revision(out.Revision),
+		Settings: settingsToProto(out.Account.Settings), SecondPerson: out.Account.SecondPerson,
+		Version: out.Account.Version, Revision: revision(out.Revision),
 	}, nil
+}
+
+func setAccountSettings(req *controlv1.UpdateAccountSettingsRequest) (policy.SetAccountSettings, error) {
+	settings, err := settingsFromProto(req.GetSettings())
+	return policy.SetAccountSettings{Settings: settings, SecondPerson: req.SecondPerson, ExpectedVersion: req.GetExpectedVersion()}, err
 }

@@ -103,17 +103,20 @@ func (c *Control) UpdatePolicyEngine(ctx context.Context, req *controlv1.UpdateP
 
 // UpdatePolicyEngineSettings implements ControlService.
 func (c *Control) UpdatePolicyEngineSettings(ctx context.Context, req *controlv1.UpdatePolicyEngineSettingsRequest) (*controlv1.UpdatePolicyEngineSettingsResponse, error) {
-	settings, err := settingsFromProto(req.GetSettings())
+	command, err := setEngineSettings(req)
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.app.Change(ctx, call(ctx), policy.SetEngineSettings{
-		ID: req.GetPolicyEngineId(), Settings: settings, ExpectedVersion: req.GetExpectedVersion(),
-	})
+	out, err := c.app.Change(ctx, call(ctx), command)
 	if err != nil {
 		return nil, err
 	}
 	return &controlv1.UpdatePolicyEngineSettingsResponse{PolicyEngine: c.engine(out.Account, out.Account.Engine(req.GetPolicyEngineId())), Revision: revision(out.Revision)}, nil
+}
+
+func setEngineSettings(req *controlv1.UpdatePolicyEngineSettingsRequest) (policy.SetEngineSettings, error) {
+	settings, err := settingsFromProto(req.GetSettings())
+	return policy.SetEngineSettings{ID: req.GetPolicyEngineId(), Settings: settings, ExpectedVersion: req.GetExpectedVersion()}, err
 }
 
 // DeletePolicyEngine implements ControlService.

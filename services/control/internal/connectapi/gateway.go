@@ -84,15 +84,20 @@ func (c *Control) ListGateways(ctx context.Context, req *controlv1.ListGatewaysR
 
 // UpdateGateway implements ControlService.
 func (c *Control) UpdateGateway(ctx context.Context, req *controlv1.UpdateGatewayRequest) (*controlv1.UpdateGatewayResponse, error) {
-	d, err := gatewayDefinition(req.GetDefinition())
+	command, err := updateGateway(req)
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.app.Change(ctx, call(ctx), policy.UpdateGateway{ID: req.GetGatewayId(), Definition: d, ExpectedVersion: req.GetExpectedVersion()})
+	out, err := c.app.Change(ctx, call(ctx), command)
 	if err != nil {
 		return nil, err
 	}
 	return &controlv1.UpdateGatewayResponse{Gateway: c.gateway(out.Account, out.Account.Gateway(req.GetGatewayId())), Revision: revision(out.Revision)}, nil
+}
+
+func updateGateway(req *controlv1.UpdateGatewayRequest) (policy.UpdateGateway, error) {
+	d, err := gatewayDefinition(req.GetDefinition())
+	return policy.UpdateGateway{ID: req.GetGatewayId(), Definition: d, ExpectedVersion: req.GetExpectedVersion()}, err
 }
 
 // DeleteGateway implements ControlService.
@@ -106,24 +111,33 @@ func (c *Control) DeleteGateway(ctx context.Context, req *controlv1.DeleteGatewa
 
 // AttachPolicyEngine implements ControlService.
 func (c *Control) AttachPolicyEngine(ctx context.Context, req *controlv1.AttachPolicyEngineRequest) (*controlv1.AttachPolicyEngineResponse, error) {
-	mode, err := stream.EngineModeFromProto(req.GetMode())
+	command, err := attachEngine(req)
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.app.Change(ctx, call(ctx), policy.AttachEngine{
-		GatewayID: req.GetGatewayId(), EngineID: req.GetPolicyEngineId(), Mode: mode, ExpectedVersion: req.GetExpectedVersion(),
-	})
+	out, err := c.app.Change(ctx, call(ctx), command)
 	if err != nil {
 		return nil, err
 	}
 	return &controlv1.AttachPolicyEngineResponse{Gateway: c.gateway(out.Account, out.Account.Gateway(req.GetGatewayId())), Revision: revision(out.Revision)}, nil
 }
 
+func attachEngine(req *controlv1.AttachPolicyEngineRequest) (policy.AttachEngine, error) {
+	mode, err := stream.EngineModeFromProto(req.GetMode())
+	return policy.AttachEngine{
+		GatewayID: req.GetGatewayId(), EngineID: req.GetPolicyEngineId(), Mode: mode, ExpectedVersion: req.GetExpectedVersion(),
+	}, err
+}
+
 // DetachPolicyEngine implements ControlService.
 func (c *Control) DetachPolicyEngine(ctx context.Context, req *controlv1.DetachPolicyEngineRequest) (*controlv1.DetachPolicyEngineResponse, error) {
-	out, err := c.app.Change(ctx, call(ctx), policy.DetachEngine{GatewayID: req.GetGatewayId(), ExpectedVersion: req.GetExpectedVersion()})
+	out, err := c.app.Change(ctx, call(ctx), detachEngine(req))
 	if err != nil {
 		return nil, err
 	}
 	return &controlv1.DetachPolicyEngineResponse{Gateway: c.gateway(out.Account, out.Account.Gateway(req.GetGatewayId())), Revision: revision(out.Revision)}, nil
+}
+
+func detachEngine(req *controlv1.DetachPolicyEngineRequest) policy.DetachEngine {
+	return policy.DetachEngine{GatewayID: req.GetGatewayId(), ExpectedVersion: req.GetExpectedVersion()}
 }

@@ -153,11 +153,13 @@ func updatePolicy(req *controlv1.UpdatePolicyRequest) (policy.UpdatePolicy, erro
 
 // DeletePolicy implements ControlService.
 func (c *Control) DeletePolicy(ctx context.Context, req *controlv1.DeletePolicyRequest) (*controlv1.DeletePolicyResponse, error) {
-	out, err := c.app.Delete(ctx, call(ctx), policy.DeletePolicy{
-		EngineID: req.GetPolicyEngineId(), ID: req.GetPolicyId(), ExpectedVersion: req.GetExpectedVersion(),
-	})
+	out, err := c.app.Delete(ctx, call(ctx), deletePolicy(req))
 	if err != nil {
 		return nil, err
 	}
 	return &controlv1.DeletePolicyResponse{Policy: c.policy(out.Account, out.Account.Engine(req.GetPolicyEngineId()).Policy(req.GetPolicyId())), Revision: revision(out.Revision)}, nil
+}
+
+func deletePolicy(req *controlv1.DeletePolicyRequest) policy.DeletePolicy {
+	return policy.DeletePolicy{EngineID: req.GetPolicyEngineId(), ID: req.GetPolicyId(), ExpectedVersion: req.GetExpectedVersion()}
 }

@@ -14,6 +14,8 @@ type Request struct {
 	Account string
 	Cause   policy.Cause
 	Command policy.Command
+	// MayWeaken is set for who may weaken the enforcement that is in force (policy.By).
+	MayWeaken bool
 }
 
 // Result is what became of one Request.

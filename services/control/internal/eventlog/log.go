@@ -162,7 +162,7 @@ func (l *Log) Begin(ctx context.Context) error {
 
 // internalCause is the cause of what the service does by itself.
 func internalCause() policy.Cause {
-	return policy.Cause{Actor: policy.Actor{Account: policy.LogAccount, ID: "verdict", Method: "internal"}}
+	return policy.Cause{Actor: policy.Actor{Account: policy.LogAccount, ID: "verdict", Method: policy.MethodInternal}}
 }
 
 // Close closes the connections. Appends under way end with an error.

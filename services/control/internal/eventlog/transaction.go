@@ -127,14 +127,16 @@ func (t *transaction) decide(ctx context.Context, r Request) (result *Result) {
 			result = &Result{Err: fmt.Errorf("deciding %T: panic: %v", r.Command, v)}
 		}
 	}()
-	events, err := policy.Decide(t.state, r.Account, r.Command, t.log.cfg.Policy)
+	now := t.log.cfg.Now().UnixMicro()
+	by := policy.By{Actor: r.Cause.Actor, MayWeaken: r.MayWeaken, Now: max(now, t.state.RecordedAt)}
+	events, err := policy.DecideFor(by, t.state, r.Account, r.Command, t.log.cfg.Policy)
 	if err != nil {
 		return &Result{Err: err}
 	}
 	result = &Result{Before: t.state}
 	state, rows := t.state, []Row(nil)
 	for i, event := range events {
-		next := state.Next(r.Account, event, t.log.cfg.Now().UnixMicro())
+		next := state.Next(r.Account, event, now)
 		next.Commits, next.Cause = i == len(events)-1, r.Cause
 		row, err := t.seal(&next)
 		if err == nil {

@@ -3762,7 +3762,9 @@ type GetAccountSettingsResponse struct {
 	// The state that holds the answer. Opaque.
 	Revision string `protobuf:"bytes,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	// Counts the changes.
-	Version       uint64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	Version uint64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	// Whether what weakens enforcement needs a second person.
+	SecondPerson  bool `protobuf:"varint,4,opt,name=second_person,json=secondPerson,proto3" json:"second_person,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3818,6 +3820,13 @@ func (x *GetAccountSettingsResponse) GetVersion() uint64 {
 	return 0
 }
 
+func (x *GetAccountSettingsResponse) GetSecondPerson() bool {
+	if x != nil {
+		return x.SecondPerson
+	}
+	return false
+}
+
 // UpdateAccountSettingsRequest describes the change.
 type UpdateAccountSettingsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3825,8 +3834,10 @@ type UpdateAccountSettingsRequest struct {
 	Settings *v1.Settings `protobuf:"bytes,1,opt,name=settings,proto3" json:"settings,omitempty"`
 	// When set, the change is refused (aborted) unless this is the version of the settings; 0 is any.
 	ExpectedVersion uint64 `protobuf:"varint,2,opt,name=expected_version,json=expectedVersion,proto3" json:"expected_version,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// When present, whether from now on what weakens enforcement needs a second person; when absent, that stays as it is.
+	SecondPerson  *bool `protobuf:"varint,3,opt,name=second_person,json=secondPerson,proto3,oneof" json:"second_person,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *UpdateAccountSettingsRequest) Reset() {
@@ -3873,6 +3884,13 @@ func (x *UpdateAccountSettingsRequest) GetExpectedVersion() uint64 {
 	return 0
 }
 
+func (x *UpdateAccountSettingsRequest) GetSecondPerson() bool {
+	if x != nil && x.SecondPerson != nil {
+		return *x.SecondPerson
+	}
+	return false
+}
+
 // UpdateAccountSettingsResponse is the answer.
 type UpdateAccountSettingsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3881,7 +3899,9 @@ type UpdateAccountSettingsResponse struct {
 	// The state that holds the answer. Opaque.
 	Revision string `protobuf:"bytes,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	// Counts the changes.
-	Version       uint64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	Version uint64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	// Whether what weakens enforcement needs a second person.
+	SecondPerson  bool `protobuf:"varint,4,opt,name=second_person,json=secondPerson,proto3" json:"second_person,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3937,11 +3957,943 @@ func (x *UpdateAccountSettingsResponse) GetVersion() uint64 {
 	return 0
 }
 
+func (x *UpdateAccountSettingsResponse) GetSecondPerson() bool {
+	if x != nil {
+		return x.SecondPerson
+	}
+	return false
+}
+
+// Change is a request that weakens enforcement and waits for a second person.
+type Change struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 10 characters.
+	ChangeId string `protobuf:"bytes,1,opt,name=change_id,json=changeId,proto3" json:"change_id,omitempty"`
+	// The proposer's.
+	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	// What of the enforcement in force it weakens, in words.
+	Weakens string `protobuf:"bytes,3,opt,name=weakens,proto3" json:"weakens,omitempty"`
+	// What happens when it is approved, in this order, in one revision.
+	Steps []*ChangeStep `protobuf:"bytes,4,rep,name=steps,proto3" json:"steps,omitempty"`
+	// Who proposed it, and so cannot approve it.
+	Proposer *v1.Actor `protobuf:"bytes,5,opt,name=proposer,proto3" json:"proposer,omitempty"`
+	// When.
+	ProposedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=proposed_at,json=proposedAt,proto3" json:"proposed_at,omitempty"`
+	// From then on it can only be rejected.
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// What it is about has changed since, so that it can only be rejected, and proposed anew.
+	Stale         bool `protobuf:"varint,8,opt,name=stale,proto3" json:"stale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Change) Reset() {
+	*x = Change{}
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Change) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Change) ProtoMessage() {}
+
+func (x *Change) ProtoReflect() protoreflect.Message {
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Change.ProtoReflect.Descriptor instead.
+func (*Change) Descriptor() ([]byte, []int) {
+	return file_verdict_control_v1_control_service_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *Change) GetChangeId() string {
+	if x != nil {
+		return x.ChangeId
+	}
+	return ""
+}
+
+func (x *Change) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *Change) GetWeakens() string {
+	if x != nil {
+		return x.Weakens
+	}
+	return ""
+}
+
+func (x *Change) GetSteps() []*ChangeStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *Change) GetProposer() *v1.Actor {
+	if x != nil {
+		return x.Proposer
+	}
+	return nil
+}
+
+func (x *Change) GetProposedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ProposedAt
+	}
+	return nil
+}
+
+func (x *Change) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+func (x *Change) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+// ChangeStep is one event of a change.
+type ChangeStep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The type of the event, such as "gateway.update_requested".
+	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	// What it happens to.
+	Thing *v1.StreamVersion `protobuf:"bytes,2,opt,name=thing,proto3" json:"thing,omitempty"`
+	// What the thing is to be, whole; absent where the type says it all.
+	//
+	// Types that are valid to be assigned to Definition:
+	//
+	//	*ChangeStep_Policy
+	//	*ChangeStep_Gateway
+	//	*ChangeStep_Settings
+	Definition isChangeStep_Definition `protobuf_oneof:"definition"`
+	// With the settings of the account: whether what weakens enforcement needs a second person from then on.
+	SecondPerson  bool `protobuf:"varint,6,opt,name=second_person,json=secondPerson,proto3" json:"second_person,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeStep) Reset() {
+	*x = ChangeStep{}
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeStep) ProtoMessage() {}
+
+func (x *ChangeStep) ProtoReflect() protoreflect.Message {
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeStep.ProtoReflect.Descriptor instead.
+func (*ChangeStep) Descriptor() ([]byte, []int) {
+	return file_verdict_control_v1_control_service_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *ChangeStep) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *ChangeStep) GetThing() *v1.StreamVersion {
+	if x != nil {
+		return x.Thing
+	}
+	return nil
+}
+
+func (x *ChangeStep) GetDefinition() isChangeStep_Definition {
+	if x != nil {
+		return x.Definition
+	}
+	return nil
+}
+
+func (x *ChangeStep) GetPolicy() *v1.PolicyBody {
+	if x != nil {
+		if x, ok := x.Definition.(*ChangeStep_Policy); ok {
+			return x.Policy
+		}
+	}
+	return nil
+}
+
+func (x *ChangeStep) GetGateway() *v1.GatewayDefinition {
+	if x != nil {
+		if x, ok := x.Definition.(*ChangeStep_Gateway); ok {
+			return x.Gateway
+		}
+	}
+	return nil
+}
+
+func (x *ChangeStep) GetSettings() *v1.Settings {
+	if x != nil {
+		if x, ok := x.Definition.(*ChangeStep_Settings); ok {
+			return x.Settings
+		}
+	}
+	return nil
+}
+
+func (x *ChangeStep) GetSecondPerson() bool {
+	if x != nil {
+		return x.SecondPerson
+	}
+	return false
+}
+
+type isChangeStep_Definition interface {
+	isChangeStep_Definition()
+}
+
+type ChangeStep_Policy struct {
+	// Of a policy.
+	Policy *v1.PolicyBody `protobuf:"bytes,3,opt,name=policy,proto3,oneof"`
+}
+
+type ChangeStep_Gateway struct {
+	// Of a gateway.
+	Gateway *v1.GatewayDefinition `protobuf:"bytes,4,opt,name=gateway,proto3,oneof"`
+}
+
+type ChangeStep_Settings struct {
+	// Of an engine or the account.
+	Settings *v1.Settings `protobuf:"bytes,5,opt,name=settings,proto3,oneof"`
+}
+
+func (*ChangeStep_Policy) isChangeStep_Definition() {}
+
+func (*ChangeStep_Gateway) isChangeStep_Definition() {}
+
+func (*ChangeStep_Settings) isChangeStep_Definition() {}
+
+// ProposeChangeRequest is a request, and why it is made.
+type ProposeChangeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it would be sent by itself.
+	//
+	// Types that are valid to be assigned to Request:
+	//
+	//	*ProposeChangeRequest_UpdatePolicy
+	//	*ProposeChangeRequest_DeletePolicy
+	//	*ProposeChangeRequest_UpdateGateway
+	//	*ProposeChangeRequest_AttachPolicyEngine
+	//	*ProposeChangeRequest_DetachPolicyEngine
+	//	*ProposeChangeRequest_UpdatePolicyEngineSettings
+	//	*ProposeChangeRequest_UpdateAccountSettings
+	Request isProposeChangeRequest_Request `protobuf_oneof:"request"`
+	// For whoever has to decide: 1 to 4,096 characters, or empty.
+	Description string `protobuf:"bytes,8,opt,name=description,proto3" json:"description,omitempty"`
+	// 33 to 256 characters; the same token with the same request gets the first answer again.
+	ClientToken   string `protobuf:"bytes,9,opt,name=client_token,json=clientToken,proto3" json:"client_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProposeChangeRequest) Reset() {
+	*x = ProposeChangeRequest{}
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProposeChangeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProposeChangeRequest) ProtoMessage() {}
+
+func (x *ProposeChangeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProposeChangeRequest.ProtoReflect.Descriptor instead.
+func (*ProposeChangeRequest) Descriptor() ([]byte, []int) {
+	return file_verdict_control_v1_control_service_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *ProposeChangeRequest) GetRequest() isProposeChangeRequest_Request {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *ProposeChangeRequest) GetUpdatePolicy() *UpdatePolicyRequest {
+	if x != nil {
+		if x, ok := x.Request.(*ProposeChangeRequest_UpdatePolicy); ok {
+			return x.UpdatePolicy
+		}
+	}
+	return nil
+}
+
+func (x *ProposeChangeRequest) GetDeletePolicy() *DeletePolicyRequest {
+	if x != nil {
+		if x, ok := x.Request.(*ProposeChangeRequest_DeletePolicy); ok {
+			return x.DeletePolicy
+		}
+	}
+	return nil
+}
+
+func (x *ProposeChangeRequest) GetUpdateGateway() *UpdateGatewayRequest {
+	if x != nil {
+		if x, ok := x.Request.(*ProposeChangeRequest_UpdateGateway); ok {
+			return x.UpdateGateway
+		}
+	}
+	return nil
+}
+
+func (x *ProposeChangeRequest) GetAttachPolicyEngine() *AttachPolicyEngineRequest {
+	if x != nil {
+		if x, ok := x.Request.(*ProposeChangeRequest_AttachPolicyEngine); ok {
+			return x.AttachPolicyEngine
+		}
+	}
+	return nil
+}
+
+func (x *ProposeChangeRequest) GetDetachPolicyEngine() *DetachPolicyEngineRequest {
+	if x != nil {
+		if x, ok := x.Request.(*ProposeChangeRequest_DetachPolicyEngine); ok {
+			return x.DetachPolicyEngine
+		}
+	}
+	return nil
+}
+
+func (x *ProposeChangeRequest) GetUpdatePolicyEngineSettings() *UpdatePolicyEngineSettingsRequest {
+	if x != nil {
+		if x, ok := x.Request.(*ProposeChangeRequest_UpdatePolicyEngineSettings); ok {
+			return x.UpdatePolicyEngineSettings
+		}
+	}
+	return nil
+}
+
+func (x *ProposeChangeRequest) GetUpdateAccountSettings() *UpdateAccountSettingsRequest {
+	if x != nil {
+		if x, ok := x.Request.(*ProposeChangeRequest_UpdateAccountSettings); ok {
+			return x.UpdateAccountSettings
+		}
+	}
+	return nil
+}
+
+func (x *ProposeChangeRequest) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *ProposeChangeRequest) GetClientToken() string {
+	if x != nil {
+		return x.ClientToken
+	}
+	return ""
+}
+
+type isProposeChangeRequest_Request interface {
+	isProposeChangeRequest_Request()
+}
+
+type ProposeChangeRequest_UpdatePolicy struct {
+	// Demotes a policy, or changes the statement of a forbid.
+	UpdatePolicy *UpdatePolicyRequest `protobuf:"bytes,1,opt,name=update_policy,json=updatePolicy,proto3,oneof"`
+}
+
+type ProposeChangeRequest_DeletePolicy struct {
+	// Deletes a forbid.
+	DeletePolicy *DeletePolicyRequest `protobuf:"bytes,2,opt,name=delete_policy,json=deletePolicy,proto3,oneof"`
+}
+
+type ProposeChangeRequest_UpdateGateway struct {
+	// Lowers the mode of an attachment, or takes an engine away.
+	UpdateGateway *UpdateGatewayRequest `protobuf:"bytes,3,opt,name=update_gateway,json=updateGateway,proto3,oneof"`
+}
+
+type ProposeChangeRequest_AttachPolicyEngine struct {
+	// Lowers the mode of an attachment, or attaches another engine.
+	AttachPolicyEngine *AttachPolicyEngineRequest `protobuf:"bytes,4,opt,name=attach_policy_engine,json=attachPolicyEngine,proto3,oneof"`
+}
+
+type ProposeChangeRequest_DetachPolicyEngine struct {
+	// Takes an engine away.
+	DetachPolicyEngine *DetachPolicyEngineRequest `protobuf:"bytes,5,opt,name=detach_policy_engine,json=detachPolicyEngine,proto3,oneof"`
+}
+
+type ProposeChangeRequest_UpdatePolicyEngineSettings struct {
+	// Loosens the settings of an engine.
+	UpdatePolicyEngineSettings *UpdatePolicyEngineSettingsRequest `protobuf:"bytes,6,opt,name=update_policy_engine_settings,json=updatePolicyEngineSettings,proto3,oneof"`
+}
+
+type ProposeChangeRequest_UpdateAccountSettings struct {
+	// Loosens the settings of the account.
+	UpdateAccountSettings *UpdateAccountSettingsRequest `protobuf:"bytes,7,opt,name=update_account_settings,json=updateAccountSettings,proto3,oneof"`
+}
+
+func (*ProposeChangeRequest_UpdatePolicy) isProposeChangeRequest_Request() {}
+
+func (*ProposeChangeRequest_DeletePolicy) isProposeChangeRequest_Request() {}
+
+func (*ProposeChangeRequest_UpdateGateway) isProposeChangeRequest_Request() {}
+
+func (*ProposeChangeRequest_AttachPolicyEngine) isProposeChangeRequest_Request() {}
+
+func (*ProposeChangeRequest_DetachPolicyEngine) isProposeChangeRequest_Request() {}
+
+func (*ProposeChangeRequest_UpdatePolicyEngineSettings) isProposeChangeRequest_Request() {}
+
+func (*ProposeChangeRequest_UpdateAccountSettings) isProposeChangeRequest_Request() {}
+
+// ProposeChangeResponse is the answer.
+type ProposeChangeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The change as it waits.
+	Change *Change `protobuf:"bytes,1,opt,name=change,proto3" json:"change,omitempty"`
+	// The state that holds the answer. Opaque.
+	Revision      string `protobuf:"bytes,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProposeChangeResponse) Reset() {
+	*x = ProposeChangeResponse{}
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProposeChangeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProposeChangeResponse) ProtoMessage() {}
+
+func (x *ProposeChangeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProposeChangeResponse.ProtoReflect.Descriptor instead.
+func (*ProposeChangeResponse) Descriptor() ([]byte, []int) {
+	return file_verdict_control_v1_control_service_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *ProposeChangeResponse) GetChange() *Change {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+func (x *ProposeChangeResponse) GetRevision() string {
+	if x != nil {
+		return x.Revision
+	}
+	return ""
+}
+
+// GetChangeRequest names the change.
+type GetChangeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which.
+	ChangeId      string `protobuf:"bytes,1,opt,name=change_id,json=changeId,proto3" json:"change_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetChangeRequest) Reset() {
+	*x = GetChangeRequest{}
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetChangeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetChangeRequest) ProtoMessage() {}
+
+func (x *GetChangeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetChangeRequest.ProtoReflect.Descriptor instead.
+func (*GetChangeRequest) Descriptor() ([]byte, []int) {
+	return file_verdict_control_v1_control_service_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *GetChangeRequest) GetChangeId() string {
+	if x != nil {
+		return x.ChangeId
+	}
+	return ""
+}
+
+// GetChangeResponse is the answer.
+type GetChangeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The change as it waits.
+	Change *Change `protobuf:"bytes,1,opt,name=change,proto3" json:"change,omitempty"`
+	// The state that holds the answer. Opaque.
+	Revision      string `protobuf:"bytes,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetChangeResponse) Reset() {
+	*x = GetChangeResponse{}
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetChangeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetChangeResponse) ProtoMessage() {}
+
+func (x *GetChangeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetChangeResponse.ProtoReflect.Descriptor instead.
+func (*GetChangeResponse) Descriptor() ([]byte, []int) {
+	return file_verdict_control_v1_control_service_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *GetChangeResponse) GetChange() *Change {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+func (x *GetChangeResponse) GetRevision() string {
+	if x != nil {
+		return x.Revision
+	}
+	return ""
+}
+
+// ListChangesRequest asks for a page.
+type ListChangesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most this many, 1 to 1,000; 0 is 100.
+	PageSize uint32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// From the answer before; empty for the first page.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListChangesRequest) Reset() {
+	*x = ListChangesRequest{}
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListChangesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListChangesRequest) ProtoMessage() {}
+
+func (x *ListChangesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListChangesRequest.ProtoReflect.Descriptor instead.
+func (*ListChangesRequest) Descriptor() ([]byte, []int) {
+	return file_verdict_control_v1_control_service_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *ListChangesRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListChangesRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListChangesResponse is a page.
+type ListChangesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Sorted by id.
+	Changes []*Change `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
+	// For the next page; empty when this is the last.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// The state that holds the answer. Opaque.
+	Revision      string `protobuf:"bytes,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListChangesResponse) Reset() {
+	*x = ListChangesResponse{}
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListChangesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListChangesResponse) ProtoMessage() {}
+
+func (x *ListChangesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListChangesResponse.ProtoReflect.Descriptor instead.
+func (*ListChangesResponse) Descriptor() ([]byte, []int) {
+	return file_verdict_control_v1_control_service_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *ListChangesResponse) GetChanges() []*Change {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *ListChangesResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListChangesResponse) GetRevision() string {
+	if x != nil {
+		return x.Revision
+	}
+	return ""
+}
+
+// ApproveChangeRequest names the change.
+type ApproveChangeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which.
+	ChangeId string `protobuf:"bytes,1,opt,name=change_id,json=changeId,proto3" json:"change_id,omitempty"`
+	// 33 to 256 characters; the same token with the same request gets the first answer again.
+	ClientToken   string `protobuf:"bytes,2,opt,name=client_token,json=clientToken,proto3" json:"client_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApproveChangeRequest) Reset() {
+	*x = ApproveChangeRequest{}
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApproveChangeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApproveChangeRequest) ProtoMessage() {}
+
+func (x *ApproveChangeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApproveChangeRequest.ProtoReflect.Descriptor instead.
+func (*ApproveChangeRequest) Descriptor() ([]byte, []int) {
+	return file_verdict_control_v1_control_service_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *ApproveChangeRequest) GetChangeId() string {
+	if x != nil {
+		return x.ChangeId
+	}
+	return ""
+}
+
+func (x *ApproveChangeRequest) GetClientToken() string {
+	if x != nil {
+		return x.ClientToken
+	}
+	return ""
+}
+
+// ApproveChangeResponse is the answer.
+type ApproveChangeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What has happened.
+	Steps []*ChangeStep `protobuf:"bytes,1,rep,name=steps,proto3" json:"steps,omitempty"`
+	// The state that holds the answer. Opaque.
+	Revision      string `protobuf:"bytes,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApproveChangeResponse) Reset() {
+	*x = ApproveChangeResponse{}
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApproveChangeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApproveChangeResponse) ProtoMessage() {}
+
+func (x *ApproveChangeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApproveChangeResponse.ProtoReflect.Descriptor instead.
+func (*ApproveChangeResponse) Descriptor() ([]byte, []int) {
+	return file_verdict_control_v1_control_service_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *ApproveChangeResponse) GetSteps() []*ChangeStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *ApproveChangeResponse) GetRevision() string {
+	if x != nil {
+		return x.Revision
+	}
+	return ""
+}
+
+// RejectChangeRequest names the change.
+type RejectChangeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which.
+	ChangeId string `protobuf:"bytes,1,opt,name=change_id,json=changeId,proto3" json:"change_id,omitempty"`
+	// For the proposer: 1 to 4,096 characters, or empty.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RejectChangeRequest) Reset() {
+	*x = RejectChangeRequest{}
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RejectChangeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RejectChangeRequest) ProtoMessage() {}
+
+func (x *RejectChangeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RejectChangeRequest.ProtoReflect.Descriptor instead.
+func (*RejectChangeRequest) Descriptor() ([]byte, []int) {
+	return file_verdict_control_v1_control_service_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *RejectChangeRequest) GetChangeId() string {
+	if x != nil {
+		return x.ChangeId
+	}
+	return ""
+}
+
+func (x *RejectChangeRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// RejectChangeResponse is the answer.
+type RejectChangeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The change as it waited.
+	Change *Change `protobuf:"bytes,1,opt,name=change,proto3" json:"change,omitempty"`
+	// The state that holds the answer. Opaque.
+	Revision      string `protobuf:"bytes,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RejectChangeResponse) Reset() {
+	*x = RejectChangeResponse{}
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RejectChangeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RejectChangeResponse) ProtoMessage() {}
+
+func (x *RejectChangeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RejectChangeResponse.ProtoReflect.Descriptor instead.
+func (*RejectChangeResponse) Descriptor() ([]byte, []int) {
+	return file_verdict_control_v1_control_service_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *RejectChangeResponse) GetChange() *Change {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+func (x *RejectChangeResponse) GetRevision() string {
+	if x != nil {
+		return x.Revision
+	}
+	return ""
+}
+
 var File_verdict_control_v1_control_service_proto protoreflect.FileDescriptor
 
 const file_verdict_control_v1_control_service_proto_rawDesc = "" +
 	"\n" +
-	"(verdict/control/v1/control_service.proto\x12\x12verdict.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1everdict/event/v1/gateway.proto\x1a\x1dverdict/event/v1/policy.proto\x1a\x1fverdict/event/v1/settings.proto\x1a\x1cverdict/event/v1/state.proto\x1a\x1dverdict/event/v1/target.proto\"\xf9\x04\n" +
+	"(verdict/control/v1/control_service.proto\x12\x12verdict.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dverdict/event/v1/change.proto\x1a\x1cverdict/event/v1/event.proto\x1a\x1everdict/event/v1/gateway.proto\x1a\x1dverdict/event/v1/policy.proto\x1a\x1fverdict/event/v1/settings.proto\x1a\x1cverdict/event/v1/state.proto\x1a\x1dverdict/event/v1/target.proto\"\xf9\x04\n" +
 	"\fPolicyEngine\x12(\n" +
 	"\x10policy_engine_id\x18\x01 \x01(\tR\x0epolicyEngineId\x12*\n" +
 	"\x11policy_engine_arn\x18\x02 \x01(\tR\x0fpolicyEngineArn\x12\x12\n" +
@@ -4258,18 +5210,82 @@ const file_verdict_control_v1_control_service_proto_rawDesc = "" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x1b\n" +
-	"\x19GetAccountSettingsRequest\"\x8a\x01\n" +
+	"\x19GetAccountSettingsRequest\"\xaf\x01\n" +
 	"\x1aGetAccountSettingsResponse\x126\n" +
 	"\bsettings\x18\x01 \x01(\v2\x1a.verdict.event.v1.SettingsR\bsettings\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\tR\brevision\x12\x18\n" +
-	"\aversion\x18\x03 \x01(\x04R\aversion\"\x81\x01\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion\x12#\n" +
+	"\rsecond_person\x18\x04 \x01(\bR\fsecondPerson\"\xbd\x01\n" +
 	"\x1cUpdateAccountSettingsRequest\x126\n" +
 	"\bsettings\x18\x01 \x01(\v2\x1a.verdict.event.v1.SettingsR\bsettings\x12)\n" +
-	"\x10expected_version\x18\x02 \x01(\x04R\x0fexpectedVersion\"\x8d\x01\n" +
+	"\x10expected_version\x18\x02 \x01(\x04R\x0fexpectedVersion\x12(\n" +
+	"\rsecond_person\x18\x03 \x01(\bH\x00R\fsecondPerson\x88\x01\x01B\x10\n" +
+	"\x0e_second_person\"\xb2\x01\n" +
 	"\x1dUpdateAccountSettingsResponse\x126\n" +
 	"\bsettings\x18\x01 \x01(\v2\x1a.verdict.event.v1.SettingsR\bsettings\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\tR\brevision\x12\x18\n" +
-	"\aversion\x18\x03 \x01(\x04R\aversion2\x9a\x18\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion\x12#\n" +
+	"\rsecond_person\x18\x04 \x01(\bR\fsecondPerson\"\xda\x02\n" +
+	"\x06Change\x12\x1b\n" +
+	"\tchange_id\x18\x01 \x01(\tR\bchangeId\x12 \n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\x12\x18\n" +
+	"\aweakens\x18\x03 \x01(\tR\aweakens\x124\n" +
+	"\x05steps\x18\x04 \x03(\v2\x1e.verdict.control.v1.ChangeStepR\x05steps\x123\n" +
+	"\bproposer\x18\x05 \x01(\v2\x17.verdict.event.v1.ActorR\bproposer\x12;\n" +
+	"\vproposed_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"proposedAt\x129\n" +
+	"\n" +
+	"expires_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x14\n" +
+	"\x05stale\x18\b \x01(\bR\x05stale\"\xbd\x02\n" +
+	"\n" +
+	"ChangeStep\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x125\n" +
+	"\x05thing\x18\x02 \x01(\v2\x1f.verdict.event.v1.StreamVersionR\x05thing\x126\n" +
+	"\x06policy\x18\x03 \x01(\v2\x1c.verdict.event.v1.PolicyBodyH\x00R\x06policy\x12?\n" +
+	"\agateway\x18\x04 \x01(\v2#.verdict.event.v1.GatewayDefinitionH\x00R\agateway\x128\n" +
+	"\bsettings\x18\x05 \x01(\v2\x1a.verdict.event.v1.SettingsH\x00R\bsettings\x12#\n" +
+	"\rsecond_person\x18\x06 \x01(\bR\fsecondPersonB\f\n" +
+	"\n" +
+	"definition\"\x87\x06\n" +
+	"\x14ProposeChangeRequest\x12N\n" +
+	"\rupdate_policy\x18\x01 \x01(\v2'.verdict.control.v1.UpdatePolicyRequestH\x00R\fupdatePolicy\x12N\n" +
+	"\rdelete_policy\x18\x02 \x01(\v2'.verdict.control.v1.DeletePolicyRequestH\x00R\fdeletePolicy\x12Q\n" +
+	"\x0eupdate_gateway\x18\x03 \x01(\v2(.verdict.control.v1.UpdateGatewayRequestH\x00R\rupdateGateway\x12a\n" +
+	"\x14attach_policy_engine\x18\x04 \x01(\v2-.verdict.control.v1.AttachPolicyEngineRequestH\x00R\x12attachPolicyEngine\x12a\n" +
+	"\x14detach_policy_engine\x18\x05 \x01(\v2-.verdict.control.v1.DetachPolicyEngineRequestH\x00R\x12detachPolicyEngine\x12z\n" +
+	"\x1dupdate_policy_engine_settings\x18\x06 \x01(\v25.verdict.control.v1.UpdatePolicyEngineSettingsRequestH\x00R\x1aupdatePolicyEngineSettings\x12j\n" +
+	"\x17update_account_settings\x18\a \x01(\v20.verdict.control.v1.UpdateAccountSettingsRequestH\x00R\x15updateAccountSettings\x12 \n" +
+	"\vdescription\x18\b \x01(\tR\vdescription\x12!\n" +
+	"\fclient_token\x18\t \x01(\tR\vclientTokenB\t\n" +
+	"\arequest\"g\n" +
+	"\x15ProposeChangeResponse\x122\n" +
+	"\x06change\x18\x01 \x01(\v2\x1a.verdict.control.v1.ChangeR\x06change\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\tR\brevision\"/\n" +
+	"\x10GetChangeRequest\x12\x1b\n" +
+	"\tchange_id\x18\x01 \x01(\tR\bchangeId\"c\n" +
+	"\x11GetChangeResponse\x122\n" +
+	"\x06change\x18\x01 \x01(\v2\x1a.verdict.control.v1.ChangeR\x06change\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\tR\brevision\"P\n" +
+	"\x12ListChangesRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"\x8f\x01\n" +
+	"\x13ListChangesResponse\x124\n" +
+	"\achanges\x18\x01 \x03(\v2\x1a.verdict.control.v1.ChangeR\achanges\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\tR\brevision\"V\n" +
+	"\x14ApproveChangeRequest\x12\x1b\n" +
+	"\tchange_id\x18\x01 \x01(\tR\bchangeId\x12!\n" +
+	"\fclient_token\x18\x02 \x01(\tR\vclientToken\"i\n" +
+	"\x15ApproveChangeResponse\x124\n" +
+	"\x05steps\x18\x01 \x03(\v2\x1e.verdict.control.v1.ChangeStepR\x05steps\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\tR\brevision\"J\n" +
+	"\x13RejectChangeRequest\x12\x1b\n" +
+	"\tchange_id\x18\x01 \x01(\tR\bchangeId\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"f\n" +
+	"\x14RejectChangeResponse\x122\n" +
+	"\x06change\x18\x01 \x01(\v2\x1a.verdict.control.v1.ChangeR\x06change\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\tR\brevision2\x83\x1c\n" +
 	"\x0eControlService\x12s\n" +
 	"\x12CreatePolicyEngine\x12-.verdict.control.v1.CreatePolicyEngineRequest\x1a..verdict.control.v1.CreatePolicyEngineResponse\x12j\n" +
 	"\x0fGetPolicyEngine\x12*.verdict.control.v1.GetPolicyEngineRequest\x1a+.verdict.control.v1.GetPolicyEngineResponse\x12p\n" +
@@ -4299,7 +5315,12 @@ const file_verdict_control_v1_control_service_proto_rawDesc = "" +
 	"\rUntagResource\x12(.verdict.control.v1.UntagResourceRequest\x1a).verdict.control.v1.UntagResourceResponse\x12v\n" +
 	"\x13ListTagsForResource\x12..verdict.control.v1.ListTagsForResourceRequest\x1a/.verdict.control.v1.ListTagsForResourceResponse\x12s\n" +
 	"\x12GetAccountSettings\x12-.verdict.control.v1.GetAccountSettingsRequest\x1a..verdict.control.v1.GetAccountSettingsResponse\x12|\n" +
-	"\x15UpdateAccountSettings\x120.verdict.control.v1.UpdateAccountSettingsRequest\x1a1.verdict.control.v1.UpdateAccountSettingsResponseB\xdd\x01\n" +
+	"\x15UpdateAccountSettings\x120.verdict.control.v1.UpdateAccountSettingsRequest\x1a1.verdict.control.v1.UpdateAccountSettingsResponse\x12d\n" +
+	"\rProposeChange\x12(.verdict.control.v1.ProposeChangeRequest\x1a).verdict.control.v1.ProposeChangeResponse\x12X\n" +
+	"\tGetChange\x12$.verdict.control.v1.GetChangeRequest\x1a%.verdict.control.v1.GetChangeResponse\x12^\n" +
+	"\vListChanges\x12&.verdict.control.v1.ListChangesRequest\x1a'.verdict.control.v1.ListChangesResponse\x12d\n" +
+	"\rApproveChange\x12(.verdict.control.v1.ApproveChangeRequest\x1a).verdict.control.v1.ApproveChangeResponse\x12a\n" +
+	"\fRejectChange\x12'.verdict.control.v1.RejectChangeRequest\x1a(.verdict.control.v1.RejectChangeResponseB\xdd\x01\n" +
 	"\x16com.verdict.control.v1B\x13ControlServiceProtoP\x01ZDgithub.com/verdict-io/verdict/proto/gen/verdict/control/v1;controlv1\xa2\x02\x03VCX\xaa\x02\x12Verdict.Control.V1\xca\x02\x12Verdict\\Control\\V1\xe2\x02\x1eVerdict\\Control\\V1\\GPBMetadata\xea\x02\x14Verdict::Control::V1b\x06proto3"
 
 var (
@@ -4314,7 +5335,7 @@ func file_verdict_control_v1_control_service_proto_rawDescGZIP() []byte {
 	return file_verdict_control_v1_control_service_proto_rawDescData
 }
 
-var file_verdict_control_v1_control_service_proto_msgTypes = make([]protoimpl.MessageInfo, 70)
+var file_verdict_control_v1_control_service_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
 var file_verdict_control_v1_control_service_proto_goTypes = []any{
 	(*PolicyEngine)(nil),                       // 0: verdict.control.v1.PolicyEngine
 	(*Policy)(nil),                             // 1: verdict.control.v1.Policy
@@ -4376,157 +5397,201 @@ var file_verdict_control_v1_control_service_proto_goTypes = []any{
 	(*GetAccountSettingsResponse)(nil),         // 57: verdict.control.v1.GetAccountSettingsResponse
 	(*UpdateAccountSettingsRequest)(nil),       // 58: verdict.control.v1.UpdateAccountSettingsRequest
 	(*UpdateAccountSettingsResponse)(nil),      // 59: verdict.control.v1.UpdateAccountSettingsResponse
-	nil,                                        // 60: verdict.control.v1.PolicyEngine.TagsEntry
-	nil,                                        // 61: verdict.control.v1.Policy.TagsEntry
-	nil,                                        // 62: verdict.control.v1.Gateway.TagsEntry
-	nil,                                        // 63: verdict.control.v1.CreatePolicyEngineRequest.TagsEntry
-	nil,                                        // 64: verdict.control.v1.CreatePolicyRequest.TagsEntry
-	nil,                                        // 65: verdict.control.v1.CreateGatewayRequest.TagsEntry
-	nil,                                        // 66: verdict.control.v1.TagResourceRequest.TagsEntry
-	nil,                                        // 67: verdict.control.v1.TagResourceResponse.TagsEntry
-	nil,                                        // 68: verdict.control.v1.UntagResourceResponse.TagsEntry
-	nil,                                        // 69: verdict.control.v1.ListTagsForResourceResponse.TagsEntry
-	(*v1.EngineDefinition)(nil),                // 70: verdict.event.v1.EngineDefinition
-	(v1.Status)(0),                             // 71: verdict.event.v1.Status
-	(*timestamppb.Timestamp)(nil),              // 72: google.protobuf.Timestamp
-	(*v1.Settings)(nil),                        // 73: verdict.event.v1.Settings
-	(*v1.PolicyBody)(nil),                      // 74: verdict.event.v1.PolicyBody
-	(*v1.GatewayDefinition)(nil),               // 75: verdict.event.v1.GatewayDefinition
-	(*v1.TargetDefinition)(nil),                // 76: verdict.event.v1.TargetDefinition
-	(*v1.PolicyDefinition)(nil),                // 77: verdict.event.v1.PolicyDefinition
-	(v1.EnforcementMode)(0),                    // 78: verdict.event.v1.EnforcementMode
-	(v1.ValidationMode)(0),                     // 79: verdict.event.v1.ValidationMode
-	(v1.EngineMode)(0),                         // 80: verdict.event.v1.EngineMode
+	(*Change)(nil),                             // 60: verdict.control.v1.Change
+	(*ChangeStep)(nil),                         // 61: verdict.control.v1.ChangeStep
+	(*ProposeChangeRequest)(nil),               // 62: verdict.control.v1.ProposeChangeRequest
+	(*ProposeChangeResponse)(nil),              // 63: verdict.control.v1.ProposeChangeResponse
+	(*GetChangeRequest)(nil),                   // 64: verdict.control.v1.GetChangeRequest
+	(*GetChangeResponse)(nil),                  // 65: verdict.control.v1.GetChangeResponse
+	(*ListChangesRequest)(nil),                 // 66: verdict.control.v1.ListChangesRequest
+	(*ListChangesResponse)(nil),                // 67: verdict.control.v1.ListChangesResponse
+	(*ApproveChangeRequest)(nil),               // 68: verdict.control.v1.ApproveChangeRequest
+	(*ApproveChangeResponse)(nil),              // 69: verdict.control.v1.ApproveChangeResponse
+	(*RejectChangeRequest)(nil),                // 70: verdict.control.v1.RejectChangeRequest
+	(*RejectChangeResponse)(nil),               // 71: verdict.control.v1.RejectChangeResponse
+	nil,                                        // 72: verdict.control.v1.PolicyEngine.TagsEntry
+	nil,                                        // 73: verdict.control.v1.Policy.TagsEntry
+	nil,                                        // 74: verdict.control.v1.Gateway.TagsEntry
+	nil,                                        // 75: verdict.control.v1.CreatePolicyEngineRequest.TagsEntry
+	nil,                                        // 76: verdict.control.v1.CreatePolicyRequest.TagsEntry
+	nil,                                        // 77: verdict.control.v1.CreateGatewayRequest.TagsEntry
+	nil,                                        // 78: verdict.control.v1.TagResourceRequest.TagsEntry
+	nil,                                        // 79: verdict.control.v1.TagResourceResponse.TagsEntry
+	nil,                                        // 80: verdict.control.v1.UntagResourceResponse.TagsEntry
+	nil,                                        // 81: verdict.control.v1.ListTagsForResourceResponse.TagsEntry
+	(*v1.EngineDefinition)(nil),                // 82: verdict.event.v1.EngineDefinition
+	(v1.Status)(0),                             // 83: verdict.event.v1.Status
+	(*timestamppb.Timestamp)(nil),              // 84: google.protobuf.Timestamp
+	(*v1.Settings)(nil),                        // 85: verdict.event.v1.Settings
+	(*v1.PolicyBody)(nil),                      // 86: verdict.event.v1.PolicyBody
+	(*v1.GatewayDefinition)(nil),               // 87: verdict.event.v1.GatewayDefinition
+	(*v1.TargetDefinition)(nil),                // 88: verdict.event.v1.TargetDefinition
+	(*v1.PolicyDefinition)(nil),                // 89: verdict.event.v1.PolicyDefinition
+	(v1.EnforcementMode)(0),                    // 90: verdict.event.v1.EnforcementMode
+	(v1.ValidationMode)(0),                     // 91: verdict.event.v1.ValidationMode
+	(v1.EngineMode)(0),                         // 92: verdict.event.v1.EngineMode
+	(*v1.Actor)(nil),                           // 93: verdict.event.v1.Actor
+	(*v1.StreamVersion)(nil),                   // 94: verdict.event.v1.StreamVersion
 }
 var file_verdict_control_v1_control_service_proto_depIdxs = []int32{
-	70, // 0: verdict.control.v1.PolicyEngine.definition:type_name -> verdict.event.v1.EngineDefinition
-	71, // 1: verdict.control.v1.PolicyEngine.status:type_name -> verdict.event.v1.Status
-	72, // 2: verdict.control.v1.PolicyEngine.created_at:type_name -> google.protobuf.Timestamp
-	72, // 3: verdict.control.v1.PolicyEngine.updated_at:type_name -> google.protobuf.Timestamp
-	60, // 4: verdict.control.v1.PolicyEngine.tags:type_name -> verdict.control.v1.PolicyEngine.TagsEntry
-	73, // 5: verdict.control.v1.PolicyEngine.settings:type_name -> verdict.event.v1.Settings
-	71, // 6: verdict.control.v1.Policy.status:type_name -> verdict.event.v1.Status
-	74, // 7: verdict.control.v1.Policy.in_force:type_name -> verdict.event.v1.PolicyBody
-	74, // 8: verdict.control.v1.Policy.candidate:type_name -> verdict.event.v1.PolicyBody
-	72, // 9: verdict.control.v1.Policy.created_at:type_name -> google.protobuf.Timestamp
-	72, // 10: verdict.control.v1.Policy.updated_at:type_name -> google.protobuf.Timestamp
-	61, // 11: verdict.control.v1.Policy.tags:type_name -> verdict.control.v1.Policy.TagsEntry
-	75, // 12: verdict.control.v1.Gateway.definition:type_name -> verdict.event.v1.GatewayDefinition
-	71, // 13: verdict.control.v1.Gateway.status:type_name -> verdict.event.v1.Status
-	72, // 14: verdict.control.v1.Gateway.created_at:type_name -> google.protobuf.Timestamp
-	72, // 15: verdict.control.v1.Gateway.updated_at:type_name -> google.protobuf.Timestamp
-	62, // 16: verdict.control.v1.Gateway.tags:type_name -> verdict.control.v1.Gateway.TagsEntry
-	76, // 17: verdict.control.v1.GatewayTarget.definition:type_name -> verdict.event.v1.TargetDefinition
-	71, // 18: verdict.control.v1.GatewayTarget.status:type_name -> verdict.event.v1.Status
-	72, // 19: verdict.control.v1.GatewayTarget.created_at:type_name -> google.protobuf.Timestamp
-	72, // 20: verdict.control.v1.GatewayTarget.updated_at:type_name -> google.protobuf.Timestamp
-	70, // 21: verdict.control.v1.CreatePolicyEngineRequest.definition:type_name -> verdict.event.v1.EngineDefinition
-	63, // 22: verdict.control.v1.CreatePolicyEngineRequest.tags:type_name -> verdict.control.v1.CreatePolicyEngineRequest.TagsEntry
-	0,  // 23: verdict.control.v1.CreatePolicyEngineResponse.policy_engine:type_name -> verdict.control.v1.PolicyEngine
-	0,  // 24: verdict.control.v1.GetPolicyEngineResponse.policy_engine:type_name -> verdict.control.v1.PolicyEngine
-	0,  // 25: verdict.control.v1.ListPolicyEnginesResponse.policy_engines:type_name -> verdict.control.v1.PolicyEngine
-	0,  // 26: verdict.control.v1.UpdatePolicyEngineResponse.policy_engine:type_name -> verdict.control.v1.PolicyEngine
-	0,  // 27: verdict.control.v1.DeletePolicyEngineResponse.policy_engine:type_name -> verdict.control.v1.PolicyEngine
-	73, // 28: verdict.control.v1.UpdatePolicyEngineSettingsRequest.settings:type_name -> verdict.event.v1.Settings
-	0,  // 29: verdict.control.v1.UpdatePolicyEngineSettingsResponse.policy_engine:type_name -> verdict.control.v1.PolicyEngine
-	77, // 30: verdict.control.v1.CreatePolicyRequest.definition:type_name -> verdict.event.v1.PolicyDefinition
-	78, // 31: verdict.control.v1.CreatePolicyRequest.enforcement_mode:type_name -> verdict.event.v1.EnforcementMode
-	79, // 32: verdict.control.v1.CreatePolicyRequest.validation_mode:type_name -> verdict.event.v1.ValidationMode
-	64, // 33: verdict.control.v1.CreatePolicyRequest.tags:type_name -> verdict.control.v1.CreatePolicyRequest.TagsEntry
-	1,  // 34: verdict.control.v1.CreatePolicyResponse.policy:type_name -> verdict.control.v1.Policy
-	1,  // 35: verdict.control.v1.GetPolicyResponse.policy:type_name -> verdict.control.v1.Policy
-	1,  // 36: verdict.control.v1.ListPoliciesResponse.policies:type_name -> verdict.control.v1.Policy
-	77, // 37: verdict.control.v1.UpdatePolicyRequest.definition:type_name -> verdict.event.v1.PolicyDefinition
-	78, // 38: verdict.control.v1.UpdatePolicyRequest.enforcement_mode:type_name -> verdict.event.v1.EnforcementMode
-	79, // 39: verdict.control.v1.UpdatePolicyRequest.validation_mode:type_name -> verdict.event.v1.ValidationMode
-	1,  // 40: verdict.control.v1.UpdatePolicyResponse.policy:type_name -> verdict.control.v1.Policy
-	1,  // 41: verdict.control.v1.DeletePolicyResponse.policy:type_name -> verdict.control.v1.Policy
-	75, // 42: verdict.control.v1.CreateGatewayRequest.definition:type_name -> verdict.event.v1.GatewayDefinition
-	65, // 43: verdict.control.v1.CreateGatewayRequest.tags:type_name -> verdict.control.v1.CreateGatewayRequest.TagsEntry
-	2,  // 44: verdict.control.v1.CreateGatewayResponse.gateway:type_name -> verdict.control.v1.Gateway
-	2,  // 45: verdict.control.v1.GetGatewayResponse.gateway:type_name -> verdict.control.v1.Gateway
-	2,  // 46: verdict.control.v1.ListGatewaysResponse.gateways:type_name -> verdict.control.v1.Gateway
-	75, // 47: verdict.control.v1.UpdateGatewayRequest.definition:type_name -> verdict.event.v1.GatewayDefinition
-	2,  // 48: verdict.control.v1.UpdateGatewayResponse.gateway:type_name -> verdict.control.v1.Gateway
-	2,  // 49: verdict.control.v1.DeleteGatewayResponse.gateway:type_name -> verdict.control.v1.Gateway
-	80, // 50: verdict.control.v1.AttachPolicyEngineRequest.mode:type_name -> verdict.event.v1.EngineMode
-	2,  // 51: verdict.control.v1.AttachPolicyEngineResponse.gateway:type_name -> verdict.control.v1.Gateway
-	2,  // 52: verdict.control.v1.DetachPolicyEngineResponse.gateway:type_name -> verdict.control.v1.Gateway
-	76, // 53: verdict.control.v1.CreateGatewayTargetRequest.definition:type_name -> verdict.event.v1.TargetDefinition
-	3,  // 54: verdict.control.v1.CreateGatewayTargetResponse.target:type_name -> verdict.control.v1.GatewayTarget
-	3,  // 55: verdict.control.v1.GetGatewayTargetResponse.target:type_name -> verdict.control.v1.GatewayTarget
-	3,  // 56: verdict.control.v1.ListGatewayTargetsResponse.targets:type_name -> verdict.control.v1.GatewayTarget
-	76, // 57: verdict.control.v1.UpdateGatewayTargetRequest.definition:type_name -> verdict.event.v1.TargetDefinition
-	3,  // 58: verdict.control.v1.UpdateGatewayTargetResponse.target:type_name -> verdict.control.v1.GatewayTarget
-	3,  // 59: verdict.control.v1.DeleteGatewayTargetResponse.target:type_name -> verdict.control.v1.GatewayTarget
-	66, // 60: verdict.control.v1.TagResourceRequest.tags:type_name -> verdict.control.v1.TagResourceRequest.TagsEntry
-	67, // 61: verdict.control.v1.TagResourceResponse.tags:type_name -> verdict.control.v1.TagResourceResponse.TagsEntry
-	68, // 62: verdict.control.v1.UntagResourceResponse.tags:type_name -> verdict.control.v1.UntagResourceResponse.TagsEntry
-	69, // 63: verdict.control.v1.ListTagsForResourceResponse.tags:type_name -> verdict.control.v1.ListTagsForResourceResponse.TagsEntry
-	73, // 64: verdict.control.v1.GetAccountSettingsResponse.settings:type_name -> verdict.event.v1.Settings
-	73, // 65: verdict.control.v1.UpdateAccountSettingsRequest.settings:type_name -> verdict.event.v1.Settings
-	73, // 66: verdict.control.v1.UpdateAccountSettingsResponse.settings:type_name -> verdict.event.v1.Settings
-	4,  // 67: verdict.control.v1.ControlService.CreatePolicyEngine:input_type -> verdict.control.v1.CreatePolicyEngineRequest
-	6,  // 68: verdict.control.v1.ControlService.GetPolicyEngine:input_type -> verdict.control.v1.GetPolicyEngineRequest
-	8,  // 69: verdict.control.v1.ControlService.ListPolicyEngines:input_type -> verdict.control.v1.ListPolicyEnginesRequest
-	10, // 70: verdict.control.v1.ControlService.UpdatePolicyEngine:input_type -> verdict.control.v1.UpdatePolicyEngineRequest
-	12, // 71: verdict.control.v1.ControlService.DeletePolicyEngine:input_type -> verdict.control.v1.DeletePolicyEngineRequest
-	14, // 72: verdict.control.v1.ControlService.UpdatePolicyEngineSettings:input_type -> verdict.control.v1.UpdatePolicyEngineSettingsRequest
-	16, // 73: verdict.control.v1.ControlService.CreatePolicy:input_type -> verdict.control.v1.CreatePolicyRequest
-	18, // 74: verdict.control.v1.ControlService.GetPolicy:input_type -> verdict.control.v1.GetPolicyRequest
-	20, // 75: verdict.control.v1.ControlService.ListPolicies:input_type -> verdict.control.v1.ListPoliciesRequest
-	22, // 76: verdict.control.v1.ControlService.UpdatePolicy:input_type -> verdict.control.v1.UpdatePolicyRequest
-	24, // 77: verdict.control.v1.ControlService.DeletePolicy:input_type -> verdict.control.v1.DeletePolicyRequest
-	26, // 78: verdict.control.v1.ControlService.CreateGateway:input_type -> verdict.control.v1.CreateGatewayRequest
-	28, // 79: verdict.control.v1.ControlService.GetGateway:input_type -> verdict.control.v1.GetGatewayRequest
-	30, // 80: verdict.control.v1.ControlService.ListGateways:input_type -> verdict.control.v1.ListGatewaysRequest
-	32, // 81: verdict.control.v1.ControlService.UpdateGateway:input_type -> verdict.control.v1.UpdateGatewayRequest
-	34, // 82: verdict.control.v1.ControlService.DeleteGateway:input_type -> verdict.control.v1.DeleteGatewayRequest
-	36, // 83: verdict.control.v1.ControlService.AttachPolicyEngine:input_type -> verdict.control.v1.AttachPolicyEngineRequest
-	38, // 84: verdict.control.v1.ControlService.DetachPolicyEngine:input_type -> verdict.control.v1.DetachPolicyEngineRequest
-	40, // 85: verdict.control.v1.ControlService.CreateGatewayTarget:input_type -> verdict.control.v1.CreateGatewayTargetRequest
-	42, // 86: verdict.control.v1.ControlService.GetGatewayTarget:input_type -> verdict.control.v1.GetGatewayTargetRequest
-	44, // 87: verdict.control.v1.ControlService.ListGatewayTargets:input_type -> verdict.control.v1.ListGatewayTargetsRequest
-	46, // 88: verdict.control.v1.ControlService.UpdateGatewayTarget:input_type -> verdict.control.v1.UpdateGatewayTargetRequest
-	48, // 89: verdict.control.v1.ControlService.DeleteGatewayTarget:input_type -> verdict.control.v1.DeleteGatewayTargetRequest
-	50, // 90: verdict.control.v1.ControlService.TagResource:input_type -> verdict.control.v1.TagResourceRequest
-	52, // 91: verdict.control.v1.ControlService.UntagResource:input_type -> verdict.control.v1.UntagResourceRequest
-	54, // 92: verdict.control.v1.ControlService.ListTagsForResource:input_type -> verdict.control.v1.ListTagsForResourceRequest
-	56, // 93: verdict.control.v1.ControlService.GetAccountSettings:input_type -> verdict.control.v1.GetAccountSettingsRequest
-	58, // 94: verdict.control.v1.ControlService.UpdateAccountSettings:input_type -> verdict.control.v1.UpdateAccountSettingsRequest
-	5,  // 95: verdict.control.v1.ControlService.CreatePolicyEngine:output_type -> verdict.control.v1.CreatePolicyEngineResponse
-	7,  // 96: verdict.control.v1.ControlService.GetPolicyEngine:output_type -> verdict.control.v1.GetPolicyEngineResponse
-	9,  // 97: verdict.control.v1.ControlService.ListPolicyEngines:output_type -> verdict.control.v1.ListPolicyEnginesResponse
-	11, // 98: verdict.control.v1.ControlService.UpdatePolicyEngine:output_type -> verdict.control.v1.UpdatePolicyEngineResponse
-	13, // 99: verdict.control.v1.ControlService.DeletePolicyEngine:output_type -> verdict.control.v1.DeletePolicyEngineResponse
-	15, // 100: verdict.control.v1.ControlService.UpdatePolicyEngineSettings:output_type -> verdict.control.v1.UpdatePolicyEngineSettingsResponse
-	17, // 101: verdict.control.v1.ControlService.CreatePolicy:output_type -> verdict.control.v1.CreatePolicyResponse
-	19, // 102: verdict.control.v1.ControlService.GetPolicy:output_type -> verdict.control.v1.GetPolicyResponse
-	21, // 103: verdict.control.v1.ControlService.ListPolicies:output_type -> verdict.control.v1.ListPoliciesResponse
-	23, // 104: verdict.control.v1.ControlService.UpdatePolicy:output_type -> verdict.control.v1.UpdatePolicyResponse
-	25, // 105: verdict.control.v1.ControlService.DeletePolicy:output_type -> verdict.control.v1.DeletePolicyResponse
-	27, // 106: verdict.control.v1.ControlService.CreateGateway:output_type -> verdict.control.v1.CreateGatewayResponse
-	29, // 107: verdict.control.v1.ControlService.GetGateway:output_type -> verdict.control.v1.GetGatewayResponse
-	31, // 108: verdict.control.v1.ControlService.ListGateways:output_type -> verdict.control.v1.ListGatewaysResponse
-	33, // 109: verdict.control.v1.ControlService.UpdateGateway:output_type -> verdict.control.v1.UpdateGatewayResponse
-	35, // 110: verdict.control.v1.ControlService.DeleteGateway:output_type -> verdict.control.v1.DeleteGatewayResponse
-	37, // 111: verdict.control.v1.ControlService.AttachPolicyEngine:output_type -> verdict.control.v1.AttachPolicyEngineResponse
-	39, // 112: verdict.control.v1.ControlService.DetachPolicyEngine:output_type -> verdict.control.v1.DetachPolicyEngineResponse
-	41, // 113: verdict.control.v1.ControlService.CreateGatewayTarget:output_type -> verdict.control.v1.CreateGatewayTargetResponse
-	43, // 114: verdict.control.v1.ControlService.GetGatewayTarget:output_type -> verdict.control.v1.GetGatewayTargetResponse
-	45, // 115: verdict.control.v1.ControlService.ListGatewayTargets:output_type -> verdict.control.v1.ListGatewayTargetsResponse
-	47, // 116: verdict.control.v1.ControlService.UpdateGatewayTarget:output_type -> verdict.control.v1.UpdateGatewayTargetResponse
-	49, // 117: verdict.control.v1.ControlService.DeleteGatewayTarget:output_type -> verdict.control.v1.DeleteGatewayTargetResponse
-	51, // 118: verdict.control.v1.ControlService.TagResource:output_type -> verdict.control.v1.TagResourceResponse
-	53, // 119: verdict.control.v1.ControlService.UntagResource:output_type -> verdict.control.v1.UntagResourceResponse
-	55, // 120: verdict.control.v1.ControlService.ListTagsForResource:output_type -> verdict.control.v1.ListTagsForResourceResponse
-	57, // 121: verdict.control.v1.ControlService.GetAccountSettings:output_type -> verdict.control.v1.GetAccountSettingsResponse
-	59, // 122: verdict.control.v1.ControlService.UpdateAccountSettings:output_type -> verdict.control.v1.UpdateAccountSettingsResponse
-	95, // [95:123] is the sub-list for method output_type
-	67, // [67:95] is the sub-list for method input_type
-	67, // [67:67] is the sub-list for extension type_name
-	67, // [67:67] is the sub-list for extension extendee
-	0,  // [0:67] is the sub-list for field type_name
+	82,  // 0: verdict.control.v1.PolicyEngine.definition:type_name -> verdict.event.v1.EngineDefinition
+	83,  // 1: verdict.control.v1.PolicyEngine.status:type_name -> verdict.event.v1.Status
+	84,  // 2: verdict.control.v1.PolicyEngine.created_at:type_name -> google.protobuf.Timestamp
+	84,  // 3: verdict.control.v1.PolicyEngine.updated_at:type_name -> google.protobuf.Timestamp
+	72,  // 4: verdict.control.v1.PolicyEngine.tags:type_name -> verdict.control.v1.PolicyEngine.TagsEntry
+	85,  // 5: verdict.control.v1.PolicyEngine.settings:type_name -> verdict.event.v1.Settings
+	83,  // 6: verdict.control.v1.Policy.status:type_name -> verdict.event.v1.Status
+	86,  // 7: verdict.control.v1.Policy.in_force:type_name -> verdict.event.v1.PolicyBody
+	86,  // 8: verdict.control.v1.Policy.candidate:type_name -> verdict.event.v1.PolicyBody
+	84,  // 9: verdict.control.v1.Policy.created_at:type_name -> google.protobuf.Timestamp
+	84,  // 10: verdict.control.v1.Policy.updated_at:type_name -> google.protobuf.Timestamp
+	73,  // 11: verdict.control.v1.Policy.tags:type_name -> verdict.control.v1.Policy.TagsEntry
+	87,  // 12: verdict.control.v1.Gateway.definition:type_name -> verdict.event.v1.GatewayDefinition
+	83,  // 13: verdict.control.v1.Gateway.status:type_name -> verdict.event.v1.Status
+	84,  // 14: verdict.control.v1.Gateway.created_at:type_name -> google.protobuf.Timestamp
+	84,  // 15: verdict.control.v1.Gateway.updated_at:type_name -> google.protobuf.Timestamp
+	74,  // 16: verdict.control.v1.Gateway.tags:type_name -> verdict.control.v1.Gateway.TagsEntry
+	88,  // 17: verdict.control.v1.GatewayTarget.definition:type_name -> verdict.event.v1.TargetDefinition
+	83,  // 18: verdict.control.v1.GatewayTarget.status:type_name -> verdict.event.v1.Status
+	84,  // 19: verdict.control.v1.GatewayTarget.created_at:type_name -> google.protobuf.Timestamp
+	84,  // 20: verdict.control.v1.GatewayTarget.updated_at:type_name -> google.protobuf.Timestamp
+	82,  // 21: verdict.control.v1.CreatePolicyEngineRequest.definition:type_name -> verdict.event.v1.EngineDefinition
+	75,  // 22: verdict.control.v1.CreatePolicyEngineRequest.tags:type_name -> verdict.control.v1.CreatePolicyEngineRequest.TagsEntry
+	0,   // 23: verdict.control.v1.CreatePolicyEngineResponse.policy_engine:type_name -> verdict.control.v1.PolicyEngine
+	0,   // 24: verdict.control.v1.GetPolicyEngineResponse.policy_engine:type_name -> verdict.control.v1.PolicyEngine
+	0,   // 25: verdict.control.v1.ListPolicyEnginesResponse.policy_engines:type_name -> verdict.control.v1.PolicyEngine
+	0,   // 26: verdict.control.v1.UpdatePolicyEngineResponse.policy_engine:type_name -> verdict.control.v1.PolicyEngine
+	0,   // 27: verdict.control.v1.DeletePolicyEngineResponse.policy_engine:type_name -> verdict.control.v1.PolicyEngine
+	85,  // 28: verdict.control.v1.UpdatePolicyEngineSettingsRequest.settings:type_name -> verdict.event.v1.Settings
+	0,   // 29: verdict.control.v1.UpdatePolicyEngineSettingsResponse.policy_engine:type_name -> verdict.control.v1.PolicyEngine
+	89,  // 30: verdict.control.v1.CreatePolicyRequest.definition:type_name -> verdict.event.v1.PolicyDefinition
+	90,  // 31: verdict.control.v1.CreatePolicyRequest.enforcement_mode:type_name -> verdict.event.v1.EnforcementMode
+	91,  // 32: verdict.control.v1.CreatePolicyRequest.validation_mode:type_name -> verdict.event.v1.ValidationMode
+	76,  // 33: verdict.control.v1.CreatePolicyRequest.tags:type_name -> verdict.control.v1.CreatePolicyRequest.TagsEntry
+	1,   // 34: verdict.control.v1.CreatePolicyResponse.policy:type_name -> verdict.control.v1.Policy
+	1,   // 35: verdict.control.v1.GetPolicyResponse.policy:type_name -> verdict.control.v1.Policy
+	1,   // 36: verdict.control.v1.ListPoliciesResponse.policies:type_name -> verdict.control.v1.Policy
+	89,  // 37: verdict.control.v1.UpdatePolicyRequest.definition:type_name -> verdict.event.v1.PolicyDefinition
+	90,  // 38: verdict.control.v1.UpdatePolicyRequest.enforcement_mode:type_name -> verdict.event.v1.EnforcementMode
+	91,  // 39: verdict.control.v1.UpdatePolicyRequest.validation_mode:type_name -> verdict.event.v1.ValidationMode
+	1,   // 40: verdict.control.v1.UpdatePolicyResponse.policy:type_name -> verdict.control.v1.Policy
+	1,   // 41: verdict.control.v1.DeletePolicyResponse.policy:type_name -> verdict.control.v1.Policy
+	87,  // 42: verdict.control.v1.CreateGatewayRequest.definition:type_name -> verdict.event.v1.GatewayDefinition
+	77,  // 43: verdict.control.v1.CreateGatewayRequest.tags:type_name -> verdict.control.v1.CreateGatewayRequest.TagsEntry
+	2,   // 44: verdict.control.v1.CreateGatewayResponse.gateway:type_name -> verdict.control.v1.Gateway
+	2,   // 45: verdict.control.v1.GetGatewayResponse.gateway:type_name -> verdict.control.v1.Gateway
+	2,   // 46: verdict.control.v1.ListGatewaysResponse.gateways:type_name -> verdict.control.v1.Gateway
+	87,  // 47: verdict.control.v1.UpdateGatewayRequest.definition:type_name -> verdict.event.v1.GatewayDefinition
+	2,   // 48: verdict.control.v1.UpdateGatewayResponse.gateway:type_name -> verdict.control.v1.Gateway
+	2,   // 49: verdict.control.v1.DeleteGatewayResponse.gateway:type_name -> verdict.control.v1.Gateway
+	92,  // 50: verdict.control.v1.AttachPolicyEngineRequest.mode:type_name -> verdict.event.v1.EngineMode
+	2,   // 51: verdict.control.v1.AttachPolicyEngineResponse.gateway:type_name -> verdict.control.v1.Gateway
+	2,   // 52: verdict.control.v1.DetachPolicyEngineResponse.gateway:type_name -> verdict.control.v1.Gateway
+	88,  // 53: verdict.control.v1.CreateGatewayTargetRequest.definition:type_name -> verdict.event.v1.TargetDefinition
+	3,   // 54: verdict.control.v1.CreateGatewayTargetResponse.target:type_name -> verdict.control.v1.GatewayTarget
+	3,   // 55: verdict.control.v1.GetGatewayTargetResponse.target:type_name -> verdict.control.v1.GatewayTarget
+	3,   // 56: verdict.control.v1.ListGatewayTargetsResponse.targets:type_name -> verdict.control.v1.GatewayTarget
+	88,  // 57: verdict.control.v1.UpdateGatewayTargetRequest.definition:type_name -> verdict.event.v1.TargetDefinition
+	3,   // 58: verdict.control.v1.UpdateGatewayTargetResponse.target:type_name -> verdict.control.v1.GatewayTarget
+	3,   // 59: verdict.control.v1.DeleteGatewayTargetResponse.target:type_name -> verdict.control.v1.GatewayTarget
+	78,  // 60: verdict.control.v1.TagResourceRequest.tags:type_name -> verdict.control.v1.TagResourceRequest.TagsEntry
+	79,  // 61: verdict.control.v1.TagResourceResponse.tags:type_name -> verdict.control.v1.TagResourceResponse.TagsEntry
+	80,  // 62: verdict.control.v1.UntagResourceResponse.tags:type_name -> verdict.control.v1.UntagResourceResponse.TagsEntry
+	81,  // 63: verdict.control.v1.ListTagsForResourceResponse.tags:type_name -> verdict.control.v1.ListTagsForResourceResponse.TagsEntry
+	85,  // 64: verdict.control.v1.GetAccountSettingsResponse.settings:type_name -> verdict.event.v1.Settings
+	85,  // 65: verdict.control.v1.UpdateAccountSettingsRequest.settings:type_name -> verdict.event.v1.Settings
+	85,  // 66: verdict.control.v1.UpdateAccountSettingsResponse.settings:type_name -> verdict.event.v1.Settings
+	61,  // 67: verdict.control.v1.Change.steps:type_name -> verdict.control.v1.ChangeStep
+	93,  // 68: verdict.control.v1.Change.proposer:type_name -> verdict.event.v1.Actor
+	84,  // 69: verdict.control.v1.Change.proposed_at:type_name -> google.protobuf.Timestamp
+	84,  // 70: verdict.control.v1.Change.expires_at:type_name -> google.protobuf.Timestamp
+	94,  // 71: verdict.control.v1.ChangeStep.thing:type_name -> verdict.event.v1.StreamVersion
+	86,  // 72: verdict.control.v1.ChangeStep.policy:type_name -> verdict.event.v1.PolicyBody
+	87,  // 73: verdict.control.v1.ChangeStep.gateway:type_name -> verdict.event.v1.GatewayDefinition
+	85,  // 74: verdict.control.v1.ChangeStep.settings:type_name -> verdict.event.v1.Settings
+	22,  // 75: verdict.control.v1.ProposeChangeRequest.update_policy:type_name -> verdict.control.v1.UpdatePolicyRequest
+	24,  // 76: verdict.control.v1.ProposeChangeRequest.delete_policy:type_name -> verdict.control.v1.DeletePolicyRequest
+	32,  // 77: verdict.control.v1.ProposeChangeRequest.update_gateway:type_name -> verdict.control.v1.UpdateGatewayRequest
+	36,  // 78: verdict.control.v1.ProposeChangeRequest.attach_policy_engine:type_name -> verdict.control.v1.AttachPolicyEngineRequest
+	38,  // 79: verdict.control.v1.ProposeChangeRequest.detach_policy_engine:type_name -> verdict.control.v1.DetachPolicyEngineRequest
+	14,  // 80: verdict.control.v1.ProposeChangeRequest.update_policy_engine_settings:type_name -> verdict.control.v1.UpdatePolicyEngineSettingsRequest
+	58,  // 81: verdict.control.v1.ProposeChangeRequest.update_account_settings:type_name -> verdict.control.v1.UpdateAccountSettingsRequest
+	60,  // 82: verdict.control.v1.ProposeChangeResponse.change:type_name -> verdict.control.v1.Change
+	60,  // 83: verdict.control.v1.GetChangeResponse.change:type_name -> verdict.control.v1.Change
+	60,  // 84: verdict.control.v1.ListChangesResponse.changes:type_name -> verdict.control.v1.Change
+	61,  // 85: verdict.control.v1.ApproveChangeResponse.steps:type_name -> verdict.control.v1.ChangeStep
+	60,  // 86: verdict.control.v1.RejectChangeResponse.change:type_name -> verdict.control.v1.Change
+	4,   // 87: verdict.control.v1.ControlService.CreatePolicyEngine:input_type -> verdict.control.v1.CreatePolicyEngineRequest
+	6,   // 88: verdict.control.v1.ControlService.GetPolicyEngine:input_type -> verdict.control.v1.GetPolicyEngineRequest
+	8,   // 89: verdict.control.v1.ControlService.ListPolicyEngines:input_type -> verdict.control.v1.ListPolicyEnginesRequest
+	10,  // 90: verdict.control.v1.ControlService.UpdatePolicyEngine:input_type -> verdict.control.v1.UpdatePolicyEngineRequest
+	12,  // 91: verdict.control.v1.ControlService.DeletePolicyEngine:input_type -> verdict.control.v1.DeletePolicyEngineRequest
+	14,  // 92: verdict.control.v1.ControlService.UpdatePolicyEngineSettings:input_type -> verdict.control.v1.UpdatePolicyEngineSettingsRequest
+	16,  // 93: verdict.control.v1.ControlService.CreatePolicy:input_type -> verdict.control.v1.CreatePolicyRequest
+	18,  // 94: verdict.control.v1.ControlService.GetPolicy:input_type -> verdict.control.v1.GetPolicyRequest
+	20,  // 95: verdict.control.v1.ControlService.ListPolicies:input_type -> verdict.control.v1.ListPoliciesRequest
+	22,  // 96: verdict.control.v1.ControlService.UpdatePolicy:input_type -> verdict.control.v1.UpdatePolicyRequest
+	24,  // 97: verdict.control.v1.ControlService.DeletePolicy:input_type -> verdict.control.v1.DeletePolicyRequest
+	26,  // 98: verdict.control.v1.ControlService.CreateGateway:input_type -> verdict.control.v1.CreateGatewayRequest
+	28,  // 99: verdict.control.v1.ControlService.GetGateway:input_type -> verdict.control.v1.GetGatewayRequest
+	30,  // 100: verdict.control.v1.ControlService.ListGateways:input_type -> verdict.control.v1.ListGatewaysRequest
+	32,  // 101: verdict.control.v1.ControlService.UpdateGateway:input_type -> verdict.control.v1.UpdateGatewayRequest
+	34,  // 102: verdict.control.v1.ControlService.DeleteGateway:input_type -> verdict.control.v1.DeleteGatewayRequest
+	36,  // 103: verdict.control.v1.ControlService.AttachPolicyEngine:input_type -> verdict.control.v1.AttachPolicyEngineRequest
+	38,  // 104: verdict.control.v1.ControlService.DetachPolicyEngine:input_type -> verdict.control.v1.DetachPolicyEngineRequest
+	40,  // 105: verdict.control.v1.ControlService.CreateGatewayTarget:input_type -> verdict.control.v1.CreateGatewayTargetRequest
+	42,  // 106: verdict.control.v1.ControlService.GetGatewayTarget:input_type -> verdict.control.v1.GetGatewayTargetRequest
+	44,  // 107: verdict.control.v1.ControlService.ListGatewayTargets:input_type -> verdict.control.v1.ListGatewayTargetsRequest
+	46,  // 108: verdict.control.v1.ControlService.UpdateGatewayTarget:input_type -> verdict.control.v1.UpdateGatewayTargetRequest
+	48,  // 109: verdict.control.v1.ControlService.DeleteGatewayTarget:input_type -> verdict.control.v1.DeleteGatewayTargetRequest
+	50,  // 110: verdict.control.v1.ControlService.TagResource:input_type -> verdict.control.v1.TagResourceRequest
+	52,  // 111: verdict.control.v1.ControlService.UntagResource:input_type -> verdict.control.v1.UntagResourceRequest
+	54,  // 112: verdict.control.v1.ControlService.ListTagsForResource:input_type -> verdict.control.v1.ListTagsForResourceRequest
+	56,  // 113: verdict.control.v1.ControlService.GetAccountSettings:input_type -> verdict.control.v1.GetAccountSettingsRequest
+	58,  // 114: verdict.control.v1.ControlService.UpdateAccountSettings:input_type -> verdict.control.v1.UpdateAccountSettingsRequest
+	62,  // 115: verdict.control.v1.ControlService.ProposeChange:input_type -> verdict.control.v1.ProposeChangeRequest
+	64,  // 116: verdict.control.v1.ControlService.GetChange:input_type -> verdict.control.v1.GetChangeRequest
+	66,  // 117: verdict.control.v1.ControlService.ListChanges:input_type -> verdict.control.v1.ListChangesRequest
+	68,  // 118: verdict.control.v1.ControlService.ApproveChange:input_type -> verdict.control.v1.ApproveChangeRequest
+	70,  // 119: verdict.control.v1.ControlService.RejectChange:input_type -> verdict.control.v1.RejectChangeRequest
+	5,   // 120: verdict.control.v1.ControlService.CreatePolicyEngine:output_type -> verdict.control.v1.CreatePolicyEngineResponse
+	7,   // 121: verdict.control.v1.ControlService.GetPolicyEngine:output_type -> verdict.control.v1.GetPolicyEngineResponse
+	9,   // 122: verdict.control.v1.ControlService.ListPolicyEngines:output_type -> verdict.control.v1.ListPolicyEnginesResponse
+	11,  // 123: verdict.control.v1.ControlService.UpdatePolicyEngine:output_type -> verdict.control.v1.UpdatePolicyEngineResponse
+	13,  // 124: verdict.control.v1.ControlService.DeletePolicyEngine:output_type -> verdict.control.v1.DeletePolicyEngineResponse
+	15,  // 125: verdict.control.v1.ControlService.UpdatePolicyEngineSettings:output_type -> verdict.control.v1.UpdatePolicyEngineSettingsResponse
+	17,  // 126: verdict.control.v1.ControlService.CreatePolicy:output_type -> verdict.control.v1.CreatePolicyResponse
+	19,  // 127: verdict.control.v1.ControlService.GetPolicy:output_type -> verdict.control.v1.GetPolicyResponse
+	21,  // 128: verdict.control.v1.ControlService.ListPolicies:output_type -> verdict.control.v1.ListPoliciesResponse
+	23,  // 129: verdict.control.v1.ControlService.UpdatePolicy:output_type -> verdict.control.v1.UpdatePolicyResponse
+	25,  // 130: verdict.control.v1.ControlService.DeletePolicy:output_type -> verdict.control.v1.DeletePolicyResponse
+	27,  // 131: verdict.control.v1.ControlService.CreateGateway:output_type -> verdict.control.v1.CreateGatewayResponse
+	29,  // 132: verdict.control.v1.ControlService.GetGateway:output_type -> verdict.control.v1.GetGatewayResponse
+	31,  // 133: verdict.control.v1.ControlService.ListGateways:output_type -> verdict.control.v1.ListGatewaysResponse
+	33,  // 134: verdict.control.v1.ControlService.UpdateGateway:output_type -> verdict.control.v1.UpdateGatewayResponse
+	35,  // 135: verdict.control.v1.ControlService.DeleteGateway:output_type -> verdict.control.v1.DeleteGatewayResponse
+	37,  // 136: verdict.control.v1.ControlService.AttachPolicyEngine:output_type -> verdict.control.v1.AttachPolicyEngineResponse
+	39,  // 137: verdict.control.v1.ControlService.DetachPolicyEngine:output_type -> verdict.control.v1.DetachPolicyEngineResponse
+	41,  // 138: verdict.control.v1.ControlService.CreateGatewayTarget:output_type -> verdict.control.v1.CreateGatewayTargetResponse
+	43,  // 139: verdict.control.v1.ControlService.GetGatewayTarget:output_type -> verdict.control.v1.GetGatewayTargetResponse
+	45,  // 140: verdict.control.v1.ControlService.ListGatewayTargets:output_type -> verdict.control.v1.ListGatewayTargetsResponse
+	47,  // 141: verdict.control.v1.ControlService.UpdateGatewayTarget:output_type -> verdict.control.v1.UpdateGatewayTargetResponse
+	49,  // 142: verdict.control.v1.ControlService.DeleteGatewayTarget:output_type -> verdict.control.v1.DeleteGatewayTargetResponse
+	51,  // 143: verdict.control.v1.ControlService.TagResource:output_type -> verdict.control.v1.TagResourceResponse
+	53,  // 144: verdict.control.v1.ControlService.UntagResource:output_type -> verdict.control.v1.UntagResourceResponse
+	55,  // 145: verdict.control.v1.ControlService.ListTagsForResource:output_type -> verdict.control.v1.ListTagsForResourceResponse
+	57,  // 146: verdict.control.v1.ControlService.GetAccountSettings:output_type -> verdict.control.v1.GetAccountSettingsResponse
+	59,  // 147: verdict.control.v1.ControlService.UpdateAccountSettings:output_type -> verdict.control.v1.UpdateAccountSettingsResponse
+	63,  // 148: verdict.control.v1.ControlService.ProposeChange:output_type -> verdict.control.v1.ProposeChangeResponse
+	65,  // 149: verdict.control.v1.ControlService.GetChange:output_type -> verdict.control.v1.GetChangeResponse
+	67,  // 150: verdict.control.v1.ControlService.ListChanges:output_type -> verdict.control.v1.ListChangesResponse
+	69,  // 151: verdict.control.v1.ControlService.ApproveChange:output_type -> verdict.control.v1.ApproveChangeResponse
+	71,  // 152: verdict.control.v1.ControlService.RejectChange:output_type -> verdict.control.v1.RejectChangeResponse
+	120, // [120:153] is the sub-list for method output_type
+	87,  // [87:120] is the sub-list for method input_type
+	87,  // [87:87] is the sub-list for extension type_name
+	87,  // [87:87] is the sub-list for extension extendee
+	0,   // [0:87] is the sub-list for field type_name
 }
 
 func init() { file_verdict_control_v1_control_service_proto_init() }
@@ -4536,13 +5601,28 @@ func file_verdict_control_v1_control_service_proto_init() {
 	}
 	file_verdict_control_v1_control_service_proto_msgTypes[10].OneofWrappers = []any{}
 	file_verdict_control_v1_control_service_proto_msgTypes[22].OneofWrappers = []any{}
+	file_verdict_control_v1_control_service_proto_msgTypes[58].OneofWrappers = []any{}
+	file_verdict_control_v1_control_service_proto_msgTypes[61].OneofWrappers = []any{
+		(*ChangeStep_Policy)(nil),
+		(*ChangeStep_Gateway)(nil),
+		(*ChangeStep_Settings)(nil),
+	}
+	file_verdict_control_v1_control_service_proto_msgTypes[62].OneofWrappers = []any{
+		(*ProposeChangeRequest_UpdatePolicy)(nil),
+		(*ProposeChangeRequest_DeletePolicy)(nil),
+		(*ProposeChangeRequest_UpdateGateway)(nil),
+		(*ProposeChangeRequest_AttachPolicyEngine)(nil),
+		(*ProposeChangeRequest_DetachPolicyEngine)(nil),
+		(*ProposeChangeRequest_UpdatePolicyEngineSettings)(nil),
+		(*ProposeChangeRequest_UpdateAccountSettings)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_verdict_control_v1_control_service_proto_rawDesc), len(file_verdict_control_v1_control_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   70,
+			NumMessages:   82,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -108,7 +108,7 @@ type EventBody struct {
 	Account string `protobuf:"bytes,4,opt,name=account,proto3" json:"account,omitempty"`
 	// 1, 2, 3, … without a gap within `account`, so that one account can be followed alone and completeness proved.
 	AccountPosition uint64 `protobuf:"varint,5,opt,name=account_position,json=accountPosition,proto3" json:"account_position,omitempty"`
-	// "<kind>/<id>", kind one of log, account, engine, policy, gateway, target.
+	// "<kind>/<id>", kind one of log, account, engine, policy, gateway, target, change.
 	Stream string `protobuf:"bytes,6,opt,name=stream,proto3" json:"stream,omitempty"`
 	// 1, 2, 3, … within `stream`.
 	StreamVersion uint64 `protobuf:"varint,7,opt,name=stream_version,json=streamVersion,proto3" json:"stream_version,omitempty"`

@@ -128,7 +128,9 @@ func (x *HistoryForked) GetNext() uint64 {
 type AccountSettingsChanged struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The settings from now on, whole.
-	Settings      *Settings `protobuf:"bytes,1,opt,name=settings,proto3" json:"settings,omitempty"`
+	Settings *Settings `protobuf:"bytes,1,opt,name=settings,proto3" json:"settings,omitempty"`
+	// Whether from now on weakening enforcement needs a second person. Not one of Settings: no decision goes by it.
+	SecondPerson  bool `protobuf:"varint,2,opt,name=second_person,json=secondPerson,proto3" json:"second_person,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -168,6 +170,13 @@ func (x *AccountSettingsChanged) GetSettings() *Settings {
 		return x.Settings
 	}
 	return nil
+}
+
+func (x *AccountSettingsChanged) GetSecondPerson() bool {
+	if x != nil {
+		return x.SecondPerson
+	}
+	return false
 }
 
 // EngineCreated is "engine.created"; the engine is CREATING.
@@ -941,9 +950,10 @@ const file_verdict_event_v1_payload_proto_rawDesc = "" +
 	"\x06region\x18\x01 \x01(\tR\x06region\"7\n" +
 	"\rHistoryForked\x12\x12\n" +
 	"\x04kept\x18\x01 \x01(\x04R\x04kept\x12\x12\n" +
-	"\x04next\x18\x02 \x01(\x04R\x04next\"P\n" +
+	"\x04next\x18\x02 \x01(\x04R\x04next\"u\n" +
 	"\x16AccountSettingsChanged\x126\n" +
-	"\bsettings\x18\x01 \x01(\v2\x1a.verdict.event.v1.SettingsR\bsettings\"\xdf\x01\n" +
+	"\bsettings\x18\x01 \x01(\v2\x1a.verdict.event.v1.SettingsR\bsettings\x12#\n" +
+	"\rsecond_person\x18\x02 \x01(\bR\fsecondPerson\"\xdf\x01\n" +
 	"\rEngineCreated\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12B\n" +
 	"\n" +

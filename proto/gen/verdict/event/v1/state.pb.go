@@ -227,7 +227,11 @@ type AccountState struct {
 	// Sorted by id.
 	Engines []*EngineState `protobuf:"bytes,5,rep,name=engines,proto3" json:"engines,omitempty"`
 	// Sorted by id.
-	Gateways      []*GatewayState `protobuf:"bytes,6,rep,name=gateways,proto3" json:"gateways,omitempty"`
+	Gateways []*GatewayState `protobuf:"bytes,6,rep,name=gateways,proto3" json:"gateways,omitempty"`
+	// Changes that wait for a second person, sorted by id.
+	Changes []*ChangeState `protobuf:"bytes,7,rep,name=changes,proto3" json:"changes,omitempty"`
+	// Whether weakening enforcement needs a second person.
+	SecondPerson  bool `protobuf:"varint,8,opt,name=second_person,json=secondPerson,proto3" json:"second_person,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -302,6 +306,20 @@ func (x *AccountState) GetGateways() []*GatewayState {
 		return x.Gateways
 	}
 	return nil
+}
+
+func (x *AccountState) GetChanges() []*ChangeState {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *AccountState) GetSecondPerson() bool {
+	if x != nil {
+		return x.SecondPerson
+	}
+	return false
 }
 
 // Lifecycle is what all kinds have in common.
@@ -718,7 +736,7 @@ var File_verdict_event_v1_state_proto protoreflect.FileDescriptor
 
 const file_verdict_event_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x1cverdict/event/v1/state.proto\x12\x10verdict.event.v1\x1a\x1everdict/event/v1/gateway.proto\x1a\x1dverdict/event/v1/policy.proto\x1a\x1fverdict/event/v1/settings.proto\x1a\x1dverdict/event/v1/target.proto\"\xb3\x02\n" +
+	"\x1cverdict/event/v1/state.proto\x12\x10verdict.event.v1\x1a\x1dverdict/event/v1/change.proto\x1a\x1everdict/event/v1/gateway.proto\x1a\x1dverdict/event/v1/policy.proto\x1a\x1fverdict/event/v1/settings.proto\x1a\x1dverdict/event/v1/target.proto\"\xb3\x02\n" +
 	"\x05State\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\x12\x15\n" +
 	"\x06log_id\x18\x02 \x01(\tR\x05logId\x12\x1a\n" +
@@ -729,14 +747,16 @@ const file_verdict_event_v1_state_proto_rawDesc = "" +
 	"logVersion\x120\n" +
 	"\x14log_account_position\x18\a \x01(\x04R\x12logAccountPosition\x12:\n" +
 	"\baccounts\x18\b \x03(\v2\x1e.verdict.event.v1.AccountStateR\baccounts\x12\x16\n" +
-	"\x06region\x18\t \x01(\tR\x06region\"\x8b\x02\n" +
+	"\x06region\x18\t \x01(\tR\x06region\"\xe9\x02\n" +
 	"\fAccountState\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\x04R\bposition\x126\n" +
 	"\bsettings\x18\x03 \x01(\v2\x1a.verdict.event.v1.SettingsR\bsettings\x12\x18\n" +
 	"\aversion\x18\x04 \x01(\x04R\aversion\x127\n" +
 	"\aengines\x18\x05 \x03(\v2\x1d.verdict.event.v1.EngineStateR\aengines\x12:\n" +
-	"\bgateways\x18\x06 \x03(\v2\x1e.verdict.event.v1.GatewayStateR\bgateways\"\xa3\x03\n" +
+	"\bgateways\x18\x06 \x03(\v2\x1e.verdict.event.v1.GatewayStateR\bgateways\x127\n" +
+	"\achanges\x18\a \x03(\v2\x1d.verdict.event.v1.ChangeStateR\achanges\x12#\n" +
+	"\rsecond_person\x18\b \x01(\bR\fsecondPerson\"\xa3\x03\n" +
 	"\tLifecycle\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x120\n" +
@@ -808,38 +828,40 @@ var file_verdict_event_v1_state_proto_goTypes = []any{
 	(*TargetState)(nil),       // 7: verdict.event.v1.TargetState
 	nil,                       // 8: verdict.event.v1.Lifecycle.TagsEntry
 	(*Settings)(nil),          // 9: verdict.event.v1.Settings
-	(*EngineDefinition)(nil),  // 10: verdict.event.v1.EngineDefinition
-	(*PolicyBody)(nil),        // 11: verdict.event.v1.PolicyBody
-	(*GatewayDefinition)(nil), // 12: verdict.event.v1.GatewayDefinition
-	(*TargetDefinition)(nil),  // 13: verdict.event.v1.TargetDefinition
+	(*ChangeState)(nil),       // 10: verdict.event.v1.ChangeState
+	(*EngineDefinition)(nil),  // 11: verdict.event.v1.EngineDefinition
+	(*PolicyBody)(nil),        // 12: verdict.event.v1.PolicyBody
+	(*GatewayDefinition)(nil), // 13: verdict.event.v1.GatewayDefinition
+	(*TargetDefinition)(nil),  // 14: verdict.event.v1.TargetDefinition
 }
 var file_verdict_event_v1_state_proto_depIdxs = []int32{
 	2,  // 0: verdict.event.v1.State.accounts:type_name -> verdict.event.v1.AccountState
 	9,  // 1: verdict.event.v1.AccountState.settings:type_name -> verdict.event.v1.Settings
 	4,  // 2: verdict.event.v1.AccountState.engines:type_name -> verdict.event.v1.EngineState
 	6,  // 3: verdict.event.v1.AccountState.gateways:type_name -> verdict.event.v1.GatewayState
-	0,  // 4: verdict.event.v1.Lifecycle.status:type_name -> verdict.event.v1.Status
-	8,  // 5: verdict.event.v1.Lifecycle.tags:type_name -> verdict.event.v1.Lifecycle.TagsEntry
-	3,  // 6: verdict.event.v1.EngineState.lifecycle:type_name -> verdict.event.v1.Lifecycle
-	10, // 7: verdict.event.v1.EngineState.in_force:type_name -> verdict.event.v1.EngineDefinition
-	10, // 8: verdict.event.v1.EngineState.candidate:type_name -> verdict.event.v1.EngineDefinition
-	9,  // 9: verdict.event.v1.EngineState.settings:type_name -> verdict.event.v1.Settings
-	5,  // 10: verdict.event.v1.EngineState.policies:type_name -> verdict.event.v1.PolicyState
-	3,  // 11: verdict.event.v1.PolicyState.lifecycle:type_name -> verdict.event.v1.Lifecycle
-	11, // 12: verdict.event.v1.PolicyState.in_force:type_name -> verdict.event.v1.PolicyBody
-	11, // 13: verdict.event.v1.PolicyState.candidate:type_name -> verdict.event.v1.PolicyBody
-	3,  // 14: verdict.event.v1.GatewayState.lifecycle:type_name -> verdict.event.v1.Lifecycle
-	12, // 15: verdict.event.v1.GatewayState.in_force:type_name -> verdict.event.v1.GatewayDefinition
-	12, // 16: verdict.event.v1.GatewayState.candidate:type_name -> verdict.event.v1.GatewayDefinition
-	7,  // 17: verdict.event.v1.GatewayState.targets:type_name -> verdict.event.v1.TargetState
-	3,  // 18: verdict.event.v1.TargetState.lifecycle:type_name -> verdict.event.v1.Lifecycle
-	13, // 19: verdict.event.v1.TargetState.in_force:type_name -> verdict.event.v1.TargetDefinition
-	13, // 20: verdict.event.v1.TargetState.candidate:type_name -> verdict.event.v1.TargetDefinition
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	10, // 4: verdict.event.v1.AccountState.changes:type_name -> verdict.event.v1.ChangeState
+	0,  // 5: verdict.event.v1.Lifecycle.status:type_name -> verdict.event.v1.Status
+	8,  // 6: verdict.event.v1.Lifecycle.tags:type_name -> verdict.event.v1.Lifecycle.TagsEntry
+	3,  // 7: verdict.event.v1.EngineState.lifecycle:type_name -> verdict.event.v1.Lifecycle
+	11, // 8: verdict.event.v1.EngineState.in_force:type_name -> verdict.event.v1.EngineDefinition
+	11, // 9: verdict.event.v1.EngineState.candidate:type_name -> verdict.event.v1.EngineDefinition
+	9,  // 10: verdict.event.v1.EngineState.settings:type_name -> verdict.event.v1.Settings
+	5,  // 11: verdict.event.v1.EngineState.policies:type_name -> verdict.event.v1.PolicyState
+	3,  // 12: verdict.event.v1.PolicyState.lifecycle:type_name -> verdict.event.v1.Lifecycle
+	12, // 13: verdict.event.v1.PolicyState.in_force:type_name -> verdict.event.v1.PolicyBody
+	12, // 14: verdict.event.v1.PolicyState.candidate:type_name -> verdict.event.v1.PolicyBody
+	3,  // 15: verdict.event.v1.GatewayState.lifecycle:type_name -> verdict.event.v1.Lifecycle
+	13, // 16: verdict.event.v1.GatewayState.in_force:type_name -> verdict.event.v1.GatewayDefinition
+	13, // 17: verdict.event.v1.GatewayState.candidate:type_name -> verdict.event.v1.GatewayDefinition
+	7,  // 18: verdict.event.v1.GatewayState.targets:type_name -> verdict.event.v1.TargetState
+	3,  // 19: verdict.event.v1.TargetState.lifecycle:type_name -> verdict.event.v1.Lifecycle
+	14, // 20: verdict.event.v1.TargetState.in_force:type_name -> verdict.event.v1.TargetDefinition
+	14, // 21: verdict.event.v1.TargetState.candidate:type_name -> verdict.event.v1.TargetDefinition
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_verdict_event_v1_state_proto_init() }
@@ -847,6 +869,7 @@ func file_verdict_event_v1_state_proto_init() {
 	if File_verdict_event_v1_state_proto != nil {
 		return
 	}
+	file_verdict_event_v1_change_proto_init()
 	file_verdict_event_v1_gateway_proto_init()
 	file_verdict_event_v1_policy_proto_init()
 	file_verdict_event_v1_settings_proto_init()

@@ -117,6 +117,21 @@ const (
 	// ControlServiceUpdateAccountSettingsProcedure is the fully-qualified name of the ControlService's
 	// UpdateAccountSettings RPC.
 	ControlServiceUpdateAccountSettingsProcedure = "/verdict.control.v1.ControlService/UpdateAccountSettings"
+	// ControlServiceProposeChangeProcedure is the fully-qualified name of the ControlService's
+	// ProposeChange RPC.
+	ControlServiceProposeChangeProcedure = "/verdict.control.v1.ControlService/ProposeChange"
+	// ControlServiceGetChangeProcedure is the fully-qualified name of the ControlService's GetChange
+	// RPC.
+	ControlServiceGetChangeProcedure = "/verdict.control.v1.ControlService/GetChange"
+	// ControlServiceListChangesProcedure is the fully-qualified name of the ControlService's
+	// ListChanges RPC.
+	ControlServiceListChangesProcedure = "/verdict.control.v1.ControlService/ListChanges"
+	// ControlServiceApproveChangeProcedure is the fully-qualified name of the ControlService's
+	// ApproveChange RPC.
+	ControlServiceApproveChangeProcedure = "/verdict.control.v1.ControlService/ApproveChange"
+	// ControlServiceRejectChangeProcedure is the fully-qualified name of the ControlService's
+	// RejectChange RPC.
+	ControlServiceRejectChangeProcedure = "/verdict.control.v1.ControlService/RejectChange"
 )
 
 // ControlServiceClient is a client for the verdict.control.v1.ControlService service.
@@ -178,6 +193,16 @@ type ControlServiceClient interface {
 	GetAccountSettings(context.Context, *v1.GetAccountSettingsRequest) (*v1.GetAccountSettingsResponse, error)
 	// UpdateAccountSettings replaces the settings of the account.
 	UpdateAccountSettings(context.Context, *v1.UpdateAccountSettingsRequest) (*v1.UpdateAccountSettingsResponse, error)
+	// ProposeChange records a request that weakens enforcement, of which nothing is in force until it is approved.
+	ProposeChange(context.Context, *v1.ProposeChangeRequest) (*v1.ProposeChangeResponse, error)
+	// GetChange shows one change that waits.
+	GetChange(context.Context, *v1.GetChangeRequest) (*v1.GetChangeResponse, error)
+	// ListChanges shows the changes of the account that wait, sorted by id. What has become of the others is in the log.
+	ListChanges(context.Context, *v1.ListChangesRequest) (*v1.ListChangesResponse, error)
+	// ApproveChange carries a change out. It is refused to the proposer, and when what the change is about has changed since.
+	ApproveChange(context.Context, *v1.ApproveChangeRequest) (*v1.ApproveChangeResponse, error)
+	// RejectChange throws a change away; its proposer may too.
+	RejectChange(context.Context, *v1.RejectChangeRequest) (*v1.RejectChangeResponse, error)
 }
 
 // NewControlServiceClient constructs a client for the verdict.control.v1.ControlService service. By
@@ -359,6 +384,36 @@ func NewControlServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(controlServiceMethods.ByName("UpdateAccountSettings")),
 			connect.WithClientOptions(opts...),
 		),
+		proposeChange: connect.NewClient[v1.ProposeChangeRequest, v1.ProposeChangeResponse](
+			httpClient,
+			baseURL+ControlServiceProposeChangeProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("ProposeChange")),
+			connect.WithClientOptions(opts...),
+		),
+		getChange: connect.NewClient[v1.GetChangeRequest, v1.GetChangeResponse](
+			httpClient,
+			baseURL+ControlServiceGetChangeProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("GetChange")),
+			connect.WithClientOptions(opts...),
+		),
+		listChanges: connect.NewClient[v1.ListChangesRequest, v1.ListChangesResponse](
+			httpClient,
+			baseURL+ControlServiceListChangesProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("ListChanges")),
+			connect.WithClientOptions(opts...),
+		),
+		approveChange: connect.NewClient[v1.ApproveChangeRequest, v1.ApproveChangeResponse](
+			httpClient,
+			baseURL+ControlServiceApproveChangeProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("ApproveChange")),
+			connect.WithClientOptions(opts...),
+		),
+		rejectChange: connect.NewClient[v1.RejectChangeRequest, v1.RejectChangeResponse](
+			httpClient,
+			baseURL+ControlServiceRejectChangeProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("RejectChange")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -392,6 +447,11 @@ type controlServiceClient struct {
 	listTagsForResource        *connect.Client[v1.ListTagsForResourceRequest, v1.ListTagsForResourceResponse]
 	getAccountSettings         *connect.Client[v1.GetAccountSettingsRequest, v1.GetAccountSettingsResponse]
 	updateAccountSettings      *connect.Client[v1.UpdateAccountSettingsRequest, v1.UpdateAccountSettingsResponse]
+	proposeChange              *connect.Client[v1.ProposeChangeRequest, v1.ProposeChangeResponse]
+	getChange                  *connect.Client[v1.GetChangeRequest, v1.GetChangeResponse]
+	listChanges                *connect.Client[v1.ListChangesRequest, v1.ListChangesResponse]
+	approveChange              *connect.Client[v1.ApproveChangeRequest, v1.ApproveChangeResponse]
+	rejectChange               *connect.Client[v1.RejectChangeRequest, v1.RejectChangeResponse]
 }
 
 // CreatePolicyEngine calls verdict.control.v1.ControlService.CreatePolicyEngine.
@@ -646,6 +706,51 @@ func (c *controlServiceClient) UpdateAccountSettings(ctx context.Context, req *v
 	return nil, err
 }
 
+// ProposeChange calls verdict.control.v1.ControlService.ProposeChange.
+func (c *controlServiceClient) ProposeChange(ctx context.Context, req *v1.ProposeChangeRequest) (*v1.ProposeChangeResponse, error) {
+	response, err := c.proposeChange.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// GetChange calls verdict.control.v1.ControlService.GetChange.
+func (c *controlServiceClient) GetChange(ctx context.Context, req *v1.GetChangeRequest) (*v1.GetChangeResponse, error) {
+	response, err := c.getChange.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ListChanges calls verdict.control.v1.ControlService.ListChanges.
+func (c *controlServiceClient) ListChanges(ctx context.Context, req *v1.ListChangesRequest) (*v1.ListChangesResponse, error) {
+	response, err := c.listChanges.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ApproveChange calls verdict.control.v1.ControlService.ApproveChange.
+func (c *controlServiceClient) ApproveChange(ctx context.Context, req *v1.ApproveChangeRequest) (*v1.ApproveChangeResponse, error) {
+	response, err := c.approveChange.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// RejectChange calls verdict.control.v1.ControlService.RejectChange.
+func (c *controlServiceClient) RejectChange(ctx context.Context, req *v1.RejectChangeRequest) (*v1.RejectChangeResponse, error) {
+	response, err := c.rejectChange.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // ControlServiceHandler is an implementation of the verdict.control.v1.ControlService service.
 type ControlServiceHandler interface {
 	// CreatePolicyEngine makes an engine, which is ACTIVE at once.
@@ -705,6 +810,16 @@ type ControlServiceHandler interface {
 	GetAccountSettings(context.Context, *v1.GetAccountSettingsRequest) (*v1.GetAccountSettingsResponse, error)
 	// UpdateAccountSettings replaces the settings of the account.
 	UpdateAccountSettings(context.Context, *v1.UpdateAccountSettingsRequest) (*v1.UpdateAccountSettingsResponse, error)
+	// ProposeChange records a request that weakens enforcement, of which nothing is in force until it is approved.
+	ProposeChange(context.Context, *v1.ProposeChangeRequest) (*v1.ProposeChangeResponse, error)
+	// GetChange shows one change that waits.
+	GetChange(context.Context, *v1.GetChangeRequest) (*v1.GetChangeResponse, error)
+	// ListChanges shows the changes of the account that wait, sorted by id. What has become of the others is in the log.
+	ListChanges(context.Context, *v1.ListChangesRequest) (*v1.ListChangesResponse, error)
+	// ApproveChange carries a change out. It is refused to the proposer, and when what the change is about has changed since.
+	ApproveChange(context.Context, *v1.ApproveChangeRequest) (*v1.ApproveChangeResponse, error)
+	// RejectChange throws a change away; its proposer may too.
+	RejectChange(context.Context, *v1.RejectChangeRequest) (*v1.RejectChangeResponse, error)
 }
 
 // NewControlServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -882,6 +997,36 @@ func NewControlServiceHandler(svc ControlServiceHandler, opts ...connect.Handler
 		connect.WithSchema(controlServiceMethods.ByName("UpdateAccountSettings")),
 		connect.WithHandlerOptions(opts...),
 	)
+	controlServiceProposeChangeHandler := connect.NewUnaryHandlerSimple(
+		ControlServiceProposeChangeProcedure,
+		svc.ProposeChange,
+		connect.WithSchema(controlServiceMethods.ByName("ProposeChange")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlServiceGetChangeHandler := connect.NewUnaryHandlerSimple(
+		ControlServiceGetChangeProcedure,
+		svc.GetChange,
+		connect.WithSchema(controlServiceMethods.ByName("GetChange")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlServiceListChangesHandler := connect.NewUnaryHandlerSimple(
+		ControlServiceListChangesProcedure,
+		svc.ListChanges,
+		connect.WithSchema(controlServiceMethods.ByName("ListChanges")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlServiceApproveChangeHandler := connect.NewUnaryHandlerSimple(
+		ControlServiceApproveChangeProcedure,
+		svc.ApproveChange,
+		connect.WithSchema(controlServiceMethods.ByName("ApproveChange")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlServiceRejectChangeHandler := connect.NewUnaryHandlerSimple(
+		ControlServiceRejectChangeProcedure,
+		svc.RejectChange,
+		connect.WithSchema(controlServiceMethods.ByName("RejectChange")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/verdict.control.v1.ControlService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ControlServiceCreatePolicyEngineProcedure:
@@ -940,6 +1085,16 @@ func NewControlServiceHandler(svc ControlServiceHandler, opts ...connect.Handler
 			controlServiceGetAccountSettingsHandler.ServeHTTP(w, r)
 		case ControlServiceUpdateAccountSettingsProcedure:
 			controlServiceUpdateAccountSettingsHandler.ServeHTTP(w, r)
+		case ControlServiceProposeChangeProcedure:
+			controlServiceProposeChangeHandler.ServeHTTP(w, r)
+		case ControlServiceGetChangeProcedure:
+			controlServiceGetChangeHandler.ServeHTTP(w, r)
+		case ControlServiceListChangesProcedure:
+			controlServiceListChangesHandler.ServeHTTP(w, r)
+		case ControlServiceApproveChangeProcedure:
+			controlServiceApproveChangeHandler.ServeHTTP(w, r)
+		case ControlServiceRejectChangeProcedure:
+			controlServiceRejectChangeHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -1059,4 +1214,24 @@ func (UnimplementedControlServiceHandler) GetAccountSettings(context.Context, *v
 
 func (UnimplementedControlServiceHandler) UpdateAccountSettings(context.Context, *v1.UpdateAccountSettingsRequest) (*v1.UpdateAccountSettingsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("verdict.control.v1.ControlService.UpdateAccountSettings is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) ProposeChange(context.Context, *v1.ProposeChangeRequest) (*v1.ProposeChangeResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("verdict.control.v1.ControlService.ProposeChange is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) GetChange(context.Context, *v1.GetChangeRequest) (*v1.GetChangeResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("verdict.control.v1.ControlService.GetChange is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) ListChanges(context.Context, *v1.ListChangesRequest) (*v1.ListChangesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("verdict.control.v1.ControlService.ListChanges is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) ApproveChange(context.Context, *v1.ApproveChangeRequest) (*v1.ApproveChangeResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("verdict.control.v1.ControlService.ApproveChange is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) RejectChange(context.Context, *v1.RejectChangeRequest) (*v1.RejectChangeResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("verdict.control.v1.ControlService.RejectChange is not implemented"))
 }
