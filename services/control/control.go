@@ -19,6 +19,8 @@ import (
 	"github.com/verdict-io/verdict/services/control/internal/connectapi"
 	"github.com/verdict-io/verdict/services/control/internal/eventlog"
 	"github.com/verdict-io/verdict/services/control/internal/relay"
+	"github.com/verdict-io/verdict/services/internal/access"
+	"github.com/verdict-io/verdict/services/internal/identity"
 	"github.com/verdict-io/verdict/services/internal/process"
 	"github.com/verdict-io/verdict/services/internal/rpc"
 	"github.com/verdict-io/verdict/services/internal/stream"
@@ -216,10 +218,12 @@ func (s *Service) serve(cfg Config, signer *stream.Signer) {
 		Errors: failures,
 	})
 	mux := http.NewServeMux()
-	mux.Handle(controlv1connect.NewControlServiceHandler(connectapi.NewControl(s.app), edge.HandlerOptions()...))
+	mux.Handle(controlv1connect.NewControlServiceHandler(connectapi.NewControl(s.app, s.mayWeaken), edge.HandlerOptions()...))
 	mux.Handle(eventv1connect.NewEventServiceHandler(connectapi.NewEvents(s.log, signer), edge.HandlerOptions()...))
 	s.proc.Handle(edge.Handler(mux))
 }
+
+func (s *Service) mayWeaken(c identity.Caller) bool { return s.proc.Access.Allows(c, access.Weaken) }
 
 // Run serves until ctx ends, and then shuts down: not ready, requests finished, loops ended, NATS, database.
 func (s *Service) Run(ctx context.Context) error { return s.proc.Run(ctx) }

@@ -47,10 +47,10 @@ func TestRoles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const readers, writers, deciders, auditors = "viewer author enforcer auditor admin", "author enforcer admin", "gateway admin", "auditor admin"
+	const weakeners, readers, writers, deciders, auditors = "enforcer admin", "viewer author enforcer auditor admin", "author enforcer admin", "gateway admin", "auditor admin"
 	may := map[string]string{
-		access.Weaken: "enforcer admin",
-		"Authorize":   deciders, "BatchAuthorize": deciders, "ListPermittedActions": deciders,
+		access.Weaken: weakeners, "ProposeChange": weakeners, "ApproveChange": weakeners, "RejectChange": weakeners,
+		"Authorize": deciders, "BatchAuthorize": deciders, "ListPermittedActions": deciders,
 		"Query": auditors, "GetDecision": auditors, "Tail": auditors, "Completeness": "admin",
 		"ReadEvents": "node", "Head": "node", "ReadState": "node",
 	}
@@ -82,7 +82,7 @@ func TestRoles(t *testing.T) {
 		if !rules.Allows(caller(identity.RoleAny), name) {
 			t.Errorf("%s as all roles is refused", name)
 		}
-		if changes := want == writers || name == access.Weaken; access.Changes(name) != changes {
+		if changes := want == writers || want == weakeners; rules.Changes(name) != changes {
 			t.Errorf("%s changes something: %v", name, !changes)
 		}
 	}

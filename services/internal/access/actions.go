@@ -5,10 +5,12 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/verdict-io/verdict/services/internal/identity"
 )
 
 // roles are all there are.
-var roles = []string{"viewer", "author", "enforcer", "gateway", "auditor", "node", "admin"}
+var roles = identity.Roles()
 
 // Groups of actions.
 const (
@@ -36,7 +38,7 @@ var actions = map[string]string{
 	"DeleteGatewayTarget": write,
 	"TagResource":         write, "UntagResource": write, "ListTagsForResource": read,
 	"GetAccountSettings": read, "UpdateAccountSettings": write,
-	Weaken: weaken,
+	Weaken: weaken, "ProposeChange": weaken, "ApproveChange": weaken, "RejectChange": weaken, "GetChange": read, "ListChanges": read,
 
 	"Authorize": decide, "BatchAuthorize": decide, "ListPermittedActions": decide,
 	"Query": audit, "GetDecision": audit, "Tail": audit, "Completeness": operate,
@@ -44,10 +46,9 @@ var actions = map[string]string{
 }
 
 // Changes reports whether an action changes something, so that the same request sent twice is not the same as once.
-func Changes(action string) bool { return actions[action] == write || actions[action] == weaken }
-
-// Action is the name of a procedure without its service.
-func Action(procedure string) string { return procedure[strings.LastIndexByte(procedure, '/')+1:] }
+func (*Rules) Changes(action string) bool {
+	return actions[action] == write || actions[action] == weaken
+}
 
 // schema is what rules are checked against, so that a misspelled role or action is found before it is missed.
 func schema() []byte {

@@ -36,6 +36,8 @@ const compressMinBytes = 4 << 10
 type Access interface {
 	// Check is nil when the caller may; else its text is for the caller.
 	Check(caller identity.Caller, action string) error
+	// Changes reports whether it changes something, so that doing it twice is not the same as doing it once.
+	Changes(action string) bool
 }
 
 // Config is what an Edge is made of. Callers and Access are required; every other zero value means a default.
@@ -133,7 +135,7 @@ func (e *Edge) Handler(next http.Handler) http.Handler {
 			return
 		}
 		if unknown != nil {
-			e.refuse(answer, r, &Error{Code: connect.CodeUnauthenticated, Message: unknown.Error()})
+			e.refuse(answer, r, notKnown(w.Header(), unknown))
 			return
 		}
 		next.ServeHTTP(answer, r)
@@ -197,5 +199,22 @@ func (e *Edge) admit(ctx context.Context, c *call) *Error {
 	if err := e.cfg.Access.Check(c.caller, action); err != nil {
 		return e.Refusal(ctx, &Error{Code: connect.CodePermissionDenied, Reason: "access", Message: err.Error()})
 	}
+	if e.cfg.Access.Changes(action) {
+		if err := e.cfg.Callers.Once(c.caller); err != nil {
+			return e.Refusal(ctx, &Error{Code: connect.CodeUnauthenticated, Reason: "repeated", Message: err.Error()})
+		}
+	}
 	return nil
+}
+
+// notKnown is why a request has no caller. Its body may have been read for that, and been too large.
+func notKnown(answer http.Header, err error) *Error {
+	if large, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return Errorf(connect.CodeResourceExhausted, "too_large", "the request has more than %d bytes", large.Limit)
+	}
+	if errors.Is(err, identity.ErrForbidden) {
+		return &Error{Code: connect.CodePermissionDenied, Reason: "no_rule", Message: err.Error()}
+	}
+	answer.Set("WWW-Authenticate", "Bearer")
+	return &Error{Code: connect.CodeUnauthenticated, Message: err.Error()}
 }

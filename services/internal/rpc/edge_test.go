@@ -93,6 +93,8 @@ type everybody struct{}
 
 func (everybody) Check(identity.Caller, string) error { return nil }
 
+func (everybody) Changes(string) bool { return true }
+
 // syncBuffer is a log that can be read while it is written.
 type syncBuffer struct {
 	mu sync.Mutex
@@ -727,6 +729,8 @@ func (o only) Check(c identity.Caller, action string) error {
 	}
 	return nil
 }
+
+func (only) Changes(string) bool { return true }
 
 // Whoever may not is told so before what it sent is decoded, in every protocol; that is counted, and logged for the operator to see.
 func TestAccess(t *testing.T) {

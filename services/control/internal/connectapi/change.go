@@ -79,7 +79,7 @@ func (c *Control) ProposeChange(ctx context.Context, req *controlv1.ProposeChang
 	if err != nil {
 		return nil, err
 	}
-	call, err := tokenCall(ctx, req)
+	call, err := c.tokenCall(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +125,7 @@ func (c *Control) ListChanges(ctx context.Context, req *controlv1.ListChangesReq
 
 // ApproveChange implements ControlService.
 func (c *Control) ApproveChange(ctx context.Context, req *controlv1.ApproveChangeRequest) (*controlv1.ApproveChangeResponse, error) {
-	call, err := tokenCall(ctx, req)
+	call, err := c.tokenCall(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +138,7 @@ func (c *Control) ApproveChange(ctx context.Context, req *controlv1.ApproveChang
 
 // RejectChange implements ControlService.
 func (c *Control) RejectChange(ctx context.Context, req *controlv1.RejectChangeRequest) (*controlv1.RejectChangeResponse, error) {
-	out, err := c.app.Reject(ctx, call(ctx), policy.RejectChange{ID: req.GetChangeId(), Reason: req.GetReason()})
+	out, err := c.app.Reject(ctx, c.call(ctx), policy.RejectChange{ID: req.GetChangeId(), Reason: req.GetReason()})
 	if err != nil {
 		return nil, err
 	}

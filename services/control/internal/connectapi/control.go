@@ -18,12 +18,17 @@ import (
 )
 
 // Control implements ControlService.
-type Control struct{ app *app.App }
+type Control struct {
+	app       *app.App
+	mayWeaken func(identity.Caller) bool
+}
 
 var _ controlv1connect.ControlServiceHandler = (*Control)(nil)
 
-// NewControl serves a.
-func NewControl(a *app.App) *Control { return &Control{app: a} }
+// NewControl serves a. mayWeaken tells whether a caller may weaken the enforcement that is in force, and propose and approve that.
+func NewControl(a *app.App, mayWeaken func(identity.Caller) bool) *Control {
+	return &Control{app: a, mayWeaken: mayWeaken}
+}
 
 // caller is who calls; rpc.Edge lets nobody unknown through.
 func caller(ctx context.Context) identity.Caller {
@@ -31,13 +36,10 @@ func caller(ctx context.Context) identity.Caller {
 	return c
 }
 
-func call(ctx context.Context) app.Call {
+func (c *Control) call(ctx context.Context) app.Call {
 	by := caller(ctx)
-	return app.Call{Caller: by, RequestID: rpc.RequestID(ctx), MayWeaken: mayWeaken(by)}
+	return app.Call{Caller: by, RequestID: rpc.RequestID(ctx), MayWeaken: c.mayWeaken(by)}
 }
-
-// mayWeaken is whether a caller may weaken the enforcement that is in force, and propose and approve that.
-func mayWeaken(c identity.Caller) bool { return c.HasRole("enforcer") || c.HasRole("admin") }
 
 // tokenRequest is a request with a client token.
 type tokenRequest interface {
@@ -46,17 +48,17 @@ type tokenRequest interface {
 }
 
 // tokenCall is call for a request with a client token. The request's hash leaves the token out.
-func tokenCall(ctx context.Context, req tokenRequest) (app.Call, error) {
-	c := call(ctx)
-	c.ClientToken = req.GetClientToken()
+func (c *Control) tokenCall(ctx context.Context, req tokenRequest) (app.Call, error) {
+	out := c.call(ctx)
+	out.ClientToken = req.GetClientToken()
 	asked := proto.Clone(req).ProtoReflect()
 	asked.Clear(asked.Descriptor().Fields().ByName("client_token"))
 	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(asked.Interface())
 	if err != nil {
-		return c, err
+		return out, err
 	}
-	c.RequestHash = sha256.Sum256(append([]byte(asked.Descriptor().FullName()+"\n"), data...))
-	return c, nil
+	out.RequestHash = sha256.Sum256(append([]byte(asked.Descriptor().FullName()+"\n"), data...))
+	return out, nil
 }
 
 // revision is a position as callers see it: opaque.
@@ -76,7 +78,7 @@ func (c *Control) TagResource(ctx context.Context, req *controlv1.TagResourceReq
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.app.Change(ctx, call(ctx), policy.AddTags{Of: ref, Tags: req.GetTags()})
+	out, err := c.app.Change(ctx, c.call(ctx), policy.AddTags{Of: ref, Tags: req.GetTags()})
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +91,7 @@ func (c *Control) UntagResource(ctx context.Context, req *controlv1.UntagResourc
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.app.Change(ctx, call(ctx), policy.RemoveTags{Of: ref, Keys: req.GetTagKeys()})
+	out, err := c.app.Change(ctx, c.call(ctx), policy.RemoveTags{Of: ref, Keys: req.GetTagKeys()})
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +135,7 @@ func (c *Control) UpdateAccountSettings(ctx context.Context, req *controlv1.Upda
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.app.Change(ctx, call(ctx), command)
+	out, err := c.app.Change(ctx, c.call(ctx), command)
 	if err != nil {
 		return nil, err
 	}

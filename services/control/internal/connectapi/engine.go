@@ -43,7 +43,7 @@ func (c *Control) engine(a *policy.Account, e *policy.Engine) *controlv1.PolicyE
 
 // CreatePolicyEngine implements ControlService.
 func (c *Control) CreatePolicyEngine(ctx context.Context, req *controlv1.CreatePolicyEngineRequest) (*controlv1.CreatePolicyEngineResponse, error) {
-	call, err := tokenCall(ctx, req)
+	call, err := c.tokenCall(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +92,7 @@ func (c *Control) ListPolicyEngines(ctx context.Context, req *controlv1.ListPoli
 
 // UpdatePolicyEngine implements ControlService.
 func (c *Control) UpdatePolicyEngine(ctx context.Context, req *controlv1.UpdatePolicyEngineRequest) (*controlv1.UpdatePolicyEngineResponse, error) {
-	out, err := c.app.Change(ctx, call(ctx), policy.UpdateEngine{
+	out, err := c.app.Change(ctx, c.call(ctx), policy.UpdateEngine{
 		ID: req.GetPolicyEngineId(), Description: req.Description, ExpectedVersion: req.GetExpectedVersion(),
 	})
 	if err != nil {
@@ -107,7 +107,7 @@ func (c *Control) UpdatePolicyEngineSettings(ctx context.Context, req *controlv1
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.app.Change(ctx, call(ctx), command)
+	out, err := c.app.Change(ctx, c.call(ctx), command)
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +121,7 @@ func setEngineSettings(req *controlv1.UpdatePolicyEngineSettingsRequest) (policy
 
 // DeletePolicyEngine implements ControlService.
 func (c *Control) DeletePolicyEngine(ctx context.Context, req *controlv1.DeletePolicyEngineRequest) (*controlv1.DeletePolicyEngineResponse, error) {
-	out, err := c.app.Delete(ctx, call(ctx), policy.DeleteEngine{ID: req.GetPolicyEngineId(), ExpectedVersion: req.GetExpectedVersion()})
+	out, err := c.app.Delete(ctx, c.call(ctx), policy.DeleteEngine{ID: req.GetPolicyEngineId(), ExpectedVersion: req.GetExpectedVersion()})
 	if err != nil {
 		return nil, err
 	}

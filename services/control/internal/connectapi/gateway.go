@@ -38,7 +38,7 @@ func (c *Control) CreateGateway(ctx context.Context, req *controlv1.CreateGatewa
 	if err != nil {
 		return nil, err
 	}
-	call, err := tokenCall(ctx, req)
+	call, err := c.tokenCall(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +88,7 @@ func (c *Control) UpdateGateway(ctx context.Context, req *controlv1.UpdateGatewa
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.app.Change(ctx, call(ctx), command)
+	out, err := c.app.Change(ctx, c.call(ctx), command)
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +102,7 @@ func updateGateway(req *controlv1.UpdateGatewayRequest) (policy.UpdateGateway, e
 
 // DeleteGateway implements ControlService.
 func (c *Control) DeleteGateway(ctx context.Context, req *controlv1.DeleteGatewayRequest) (*controlv1.DeleteGatewayResponse, error) {
-	out, err := c.app.Delete(ctx, call(ctx), policy.DeleteGateway{ID: req.GetGatewayId(), ExpectedVersion: req.GetExpectedVersion()})
+	out, err := c.app.Delete(ctx, c.call(ctx), policy.DeleteGateway{ID: req.GetGatewayId(), ExpectedVersion: req.GetExpectedVersion()})
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +115,7 @@ func (c *Control) AttachPolicyEngine(ctx context.Context, req *controlv1.AttachP
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.app.Change(ctx, call(ctx), command)
+	out, err := c.app.Change(ctx, c.call(ctx), command)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +131,7 @@ func attachEngine(req *controlv1.AttachPolicyEngineRequest) (policy.AttachEngine
 
 // DetachPolicyEngine implements ControlService.
 func (c *Control) DetachPolicyEngine(ctx context.Context, req *controlv1.DetachPolicyEngineRequest) (*controlv1.DetachPolicyEngineResponse, error) {
-	out, err := c.app.Change(ctx, call(ctx), detachEngine(req))
+	out, err := c.app.Change(ctx, c.call(ctx), detachEngine(req))
 	if err != nil {
 		return nil, err
 	}

@@ -40,7 +40,7 @@ func (c *Control) CreatePolicy(ctx context.Context, req *controlv1.CreatePolicyR
 	if err != nil {
 		return nil, err
 	}
-	call, err := tokenCall(ctx, req)
+	call, err := c.tokenCall(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +125,7 @@ func (c *Control) UpdatePolicy(ctx context.Context, req *controlv1.UpdatePolicyR
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.app.Change(ctx, call(ctx), command)
+	out, err := c.app.Change(ctx, c.call(ctx), command)
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +153,7 @@ func updatePolicy(req *controlv1.UpdatePolicyRequest) (policy.UpdatePolicy, erro
 
 // DeletePolicy implements ControlService.
 func (c *Control) DeletePolicy(ctx context.Context, req *controlv1.DeletePolicyRequest) (*controlv1.DeletePolicyResponse, error) {
-	out, err := c.app.Delete(ctx, call(ctx), deletePolicy(req))
+	out, err := c.app.Delete(ctx, c.call(ctx), deletePolicy(req))
 	if err != nil {
 		return nil, err
 	}

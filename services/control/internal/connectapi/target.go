@@ -36,7 +36,7 @@ func (c *Control) CreateGatewayTarget(ctx context.Context, req *controlv1.Create
 	if err != nil {
 		return nil, err
 	}
-	call, err := tokenCall(ctx, req)
+	call, err := c.tokenCall(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func (c *Control) UpdateGatewayTarget(ctx context.Context, req *controlv1.Update
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.app.Change(ctx, call(ctx), policy.UpdateTarget{
+	out, err := c.app.Change(ctx, c.call(ctx), policy.UpdateTarget{
 		GatewayID: req.GetGatewayId(), ID: req.GetTargetId(), Definition: d, ExpectedVersion: req.GetExpectedVersion(),
 	})
 	if err != nil {
@@ -101,7 +101,7 @@ func (c *Control) UpdateGatewayTarget(ctx context.Context, req *controlv1.Update
 
 // DeleteGatewayTarget implements ControlService.
 func (c *Control) DeleteGatewayTarget(ctx context.Context, req *controlv1.DeleteGatewayTargetRequest) (*controlv1.DeleteGatewayTargetResponse, error) {
-	out, err := c.app.Delete(ctx, call(ctx), policy.DeleteTarget{
+	out, err := c.app.Delete(ctx, c.call(ctx), policy.DeleteTarget{
 		GatewayID: req.GetGatewayId(), ID: req.GetTargetId(), ExpectedVersion: req.GetExpectedVersion(),
 	})
 	if err != nil {
