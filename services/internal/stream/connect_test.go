@@ -123,8 +123,8 @@ func TestConnectRefuses(t *testing.T) {
 	}{
 		"another CA":        {good, believesOther, "unknown authority"},
 		"another name":      {elsewhere, known, "127.0.0.1"},
-		"no certificate":    {good, trust.Files{CA: ca.File}, "tls error"},
-		"foreign":           {good, pair(other.Issue(t, "control-1")), "tls error"},
+		"no certificate":    {good, trust.Files{CA: ca.File}, "tls"},
+		"foreign":           {good, pair(other.Issue(t, "control-1")), "tls"},
 		"a server in clear": {plain, known, "secure connection"},
 	} {
 		t.Run(name, func(t *testing.T) {
