@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -80,11 +79,8 @@ func openCopy(ctx context.Context, cfg FsckConfig) (*copyOf, error) {
 	if cfg.NATSURL == "" {
 		return c, nil
 	}
-	options, err := stream.Connection{URL: cfg.NATSURL, Name: "verdict-fsck", Trust: cfg.Trust}.Options()
-	if err != nil {
-		return nil, err
-	}
-	if c.conn, err = nats.Connect(cfg.NATSURL, append(options, nats.Timeout(5*time.Second))...); err != nil {
+	var err error
+	if c.conn, err = stream.Dial(stream.Connection{URL: cfg.NATSURL, Name: "verdict-fsck", Trust: cfg.Trust}); err != nil {
 		return nil, fmt.Errorf("%w: %w", errStreamUnavailable, err)
 	}
 	js, err := jetstream.New(c.conn)
