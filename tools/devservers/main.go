@@ -48,6 +48,8 @@ Flags of a run:
 
 Set for CMD (a server whose URL is already set is not started):
   VERDICT_POSTGRES_URL          postgres://postgres@127.0.0.1:PORT/postgres?sslmode=disable
+  VERDICT_POSTGRES_CA           FILE with the root of its certificate, for sslmode=verify-full; FILE with .key for .pem
+                                issues certificates of clients
   VERDICT_CLICKHOUSE_URL        clickhouse://127.0.0.1:PORT/default
   VERDICT_CLICKHOUSE_HTTP_URL   http://127.0.0.1:PORT
 

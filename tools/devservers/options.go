@@ -23,6 +23,7 @@ type options struct {
 
 const (
 	postgresURL       = "VERDICT_POSTGRES_URL"
+	postgresCA        = "VERDICT_POSTGRES_CA"
 	clickhouseURL     = "VERDICT_CLICKHOUSE_URL"
 	clickhouseHTTPURL = "VERDICT_CLICKHOUSE_HTTP_URL"
 )

@@ -20,7 +20,7 @@ type place struct {
 
 // owned lists what a place holds. Nothing else in the folder is ever removed.
 var owned = []string{
-	"postgres", "postgres.new", "postgres.log", "clickhouse", "clickhouse.log", "clickhouse.xml", "users.xml", lockName,
+	"postgres", "postgres.new", "postgres.log", caCert, caKey, "clickhouse", "clickhouse.log", "clickhouse.xml", "users.xml", lockName,
 }
 
 const lockName = "devservers.lock"

@@ -56,6 +56,13 @@ func (p *postgres) start(ctx context.Context) ([]string, error) {
 	if err := p.initialise(ctx); err != nil {
 		return nil, err
 	}
+	if err := p.certify(); err != nil {
+		return nil, err
+	}
+	ca, err := filepath.Abs(p.place.path(caCert)) // the command may look for it from another folder
+	if err != nil {
+		return nil, err
+	}
 	for try := 1; ; try++ {
 		port, err := p.ports.choose(postgresPort)
 		if err != nil {
@@ -63,7 +70,10 @@ func (p *postgres) start(ctx context.Context) ([]string, error) {
 		}
 		err = p.serve(ctx, port)
 		if err == nil {
-			return []string{fmt.Sprintf("%s=%s", postgresURL, postgresAddress(port))}, nil
+			return []string{
+				fmt.Sprintf("%s=%s", postgresURL, postgresAddress(port)),
+				fmt.Sprintf("%s=%s", postgresCA, ca),
+			}, nil
 		}
 		if !p.ports.free || try == startTries || portFree(port) || ctx.Err() != nil {
 			return nil, err
@@ -160,6 +170,7 @@ func (p *postgres) serve(ctx context.Context, port int) error {
 		"-c", "listen_addresses=127.0.0.1",
 		"-c", "unix_socket_directories=", // its path would be too long below a deep folder
 		"-c", "max_connections=200",
+		"-c", "ssl=on", "-c", "ssl_ca_file=" + clientRoot, // for those who ask for it
 	}
 	if p.place.temporary {
 		args = append(args, "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "synchronous_commit=off")

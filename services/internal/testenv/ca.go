@@ -55,6 +55,27 @@ func NewCA(t testing.TB) *CA {
 	return ca
 }
 
+// PostgresCAVariable names the root of the certificate of the tests' Postgres, which also issues certificates that this Postgres
+// believes; its key is beside it.
+const PostgresCAVariable = "VERDICT_POSTGRES_CA"
+
+// PostgresCA is the CA of the tests' Postgres, whose names are localhost and 127.0.0.1.
+func PostgresCA(t testing.TB) *CA {
+	t.Helper()
+	file := os.Getenv(PostgresCAVariable)
+	if file == "" {
+		t.Fatalf("%s is not set: run the tests with `make test`, or `.bin/devservers --ports free --only postgres -- go test ./…`", PostgresCAVariable)
+	}
+	pair := Pair(t, file, strings.TrimSuffix(file, ".pem")+".key")
+	key, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
+	if !ok {
+		t.Fatalf("%s: a %T", file, pair.PrivateKey)
+	}
+	ca := &CA{File: file, cert: pair.Leaf, key: key, dir: t.TempDir()}
+	ca.serial.Store(time.Now().UnixNano()) // other tests use it too
+	return ca
+}
+
 // Pool believes this CA alone.
 func (ca *CA) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()

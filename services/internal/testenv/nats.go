@@ -24,7 +24,14 @@ type NATS struct {
 // NewNATS starts a server with JetStream on a port and a folder of its own.
 func NewNATS(t testing.TB) *NATS {
 	t.Helper()
+	return NewNATSWith(t, func(*server.Options) {})
+}
+
+// NewNATSWith is NewNATS with settings changed before it starts.
+func NewNATSWith(t testing.TB, change func(*server.Options)) *NATS {
+	t.Helper()
 	n := &NATS{opts: options(filepath.Join(t.TempDir(), "nats"))}
+	change(n.opts)
 	n.Start(t)
 	t.Cleanup(n.Stop)
 	return n

@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"crypto/tls"
 	"io"
 	"net"
 	"net/url"
@@ -27,6 +28,21 @@ func NewProxy(t testing.TB, target string, answers func(to io.Writer) io.Writer)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return startProxy(t, listener, target, answers)
+}
+
+// NewTLSProxy speaks TLS with clients, on 127.0.0.1, and leads to a server that cannot.
+func NewTLSProxy(t testing.TB, target string, config *tls.Config) *Proxy {
+	t.Helper()
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startProxy(t, listener, target, nil)
+}
+
+func startProxy(t testing.TB, listener net.Listener, target string, answers func(to io.Writer) io.Writer) *Proxy {
+	t.Helper()
 	p := &Proxy{target: target, answers: answers, listener: listener, conns: map[net.Conn]bool{}}
 	var serving sync.WaitGroup
 	serving.Go(func() {

@@ -78,7 +78,7 @@ func parse(url string, t *trust.Trust) (*pgx.ConnConfig, error) {
 func connect(ctx context.Context, url string, t *trust.Trust) (*pgx.Conn, error) {
 	config, err := parse(url, t)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return nil, fmt.Errorf("%w: postgres url: %w", ErrUnavailable, err)
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
