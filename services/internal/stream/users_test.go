@@ -98,13 +98,13 @@ func verdict(t *testing.T, conn *nats.Conn, to string) error {
 	return nil
 }
 
-var sayable = []string{
+var sayable = append([]string{
 	"anything", "verdict.policy.000000000000.policy.p", "verdict.policy.-.log.l", "verdict.head", "verdict.live.000000000000.policy.p",
 	"verdict.ingested.node-1", "verdict.ingested.node-2", "verdict.ingested.~", "verdict.ingested.x", "verdict.tick.0", "verdict.tick.63",
 	"verdict.decision.0.node-1.boot", "verdict.decision.0.node-2.boot", "verdict.decision.0", "verdict.decision.0.node-1",
 	"verdict.node.node-1", "verdict.node.node-2", "$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.ACCOUNT.PURGE.x",
 	"$JS.API.DIRECT.GET.VERDICT_POLICY", "$JS.ACK.DECISIONS_0.c.1.1.1.1.1", "$SYS.REQ.SERVER.PING",
-}
+}, calls()...)
 
 var hearable = []string{
 	">", "*", "verdict.>", "verdict.*.>", "verdict.policy.>", "verdict.live.>", "verdict.head", "verdict.ingested.node-1", "verdict.ingested.node-2",
@@ -112,16 +112,18 @@ var hearable = []string{
 	"$JS.>", "$SYS.>", "_INBOX.>", "_INBOX_*.>",
 }
 
-func init() {
+// calls are those of JetStream.
+func calls() (subjects []string) {
 	for _, stream := range []string{"VERDICT_POLICY", "DECISIONS_0"} {
 		for _, call := range []string{"INFO", "CREATE", "UPDATE", "DELETE", "PURGE", "MSG.GET", "MSG.DELETE", "SNAPSHOT", "RESTORE"} {
-			sayable = append(sayable, "$JS.API.STREAM."+call+"."+stream)
+			subjects = append(subjects, "$JS.API.STREAM."+call+"."+stream)
 		}
-		sayable = append(sayable, "$JS.API.CONSUMER.CREATE."+stream)
+		subjects = append(subjects, "$JS.API.CONSUMER.CREATE."+stream)
 		for _, call := range []string{"CREATE", "DELETE", "MSG.NEXT", "INFO", "DURABLE.CREATE"} {
-			sayable = append(sayable, "$JS.API.CONSUMER."+call+"."+stream+".c")
+			subjects = append(subjects, "$JS.API.CONSUMER."+call+"."+stream+".c")
 		}
 	}
+	return subjects
 }
 
 // may is what a user may say and hear of these subjects.
