@@ -1,5 +1,6 @@
 // Package stream is the form in which policy events and state travel: events, heads and states to signed bytes and back
-// (with upcasters for old versions of payloads), the subjects that they travel on, and the configuration of the streams.
+// (with upcasters for old versions of payloads), the subjects that they travel on, the configuration of the streams, and who may
+// publish and hear what (NATSUsers).
 //
 // It guarantees that what it opens was signed by a trusted key and hashes to what it says, that bytes once sealed are
 // never encoded again, and that an event of a type that this build does not know is an error (ErrUnknownType), never

@@ -98,13 +98,13 @@ func verdict(t *testing.T, conn *nats.Conn, to string) error {
 	return nil
 }
 
-var sayable = []string{
+var sayable = append([]string{
 	"anything", "verdict.policy.000000000000.policy.p", "verdict.policy.-.log.l", "verdict.head", "verdict.live.000000000000.policy.p",
 	"verdict.ingested.node-1", "verdict.ingested.node-2", "verdict.ingested.~", "verdict.ingested.x", "verdict.tick.0", "verdict.tick.63",
 	"verdict.decision.0.node-1.boot", "verdict.decision.0.node-2.boot", "verdict.decision.0", "verdict.decision.0.node-1",
 	"verdict.node.node-1", "verdict.node.node-2", "$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.ACCOUNT.PURGE.x",
 	"$JS.API.DIRECT.GET.VERDICT_POLICY", "$JS.ACK.DECISIONS_0.c.1.1.1.1.1", "$SYS.REQ.SERVER.PING",
-}
+}, calls()...)
 
 var hearable = []string{
 	">", "*", "verdict.>", "verdict.*.>", "verdict.policy.>", "verdict.live.>", "verdict.head", "verdict.ingested.node-1", "verdict.ingested.node-2",
@@ -112,16 +112,18 @@ var hearable = []string{
 	"$JS.>", "$SYS.>", "_INBOX.>", "_INBOX_*.>",
 }
 
-func init() {
+// calls are those of JetStream.
+func calls() (subjects []string) {
 	for _, stream := range []string{"VERDICT_POLICY", "DECISIONS_0"} {
 		for _, call := range []string{"INFO", "CREATE", "UPDATE", "DELETE", "PURGE", "MSG.GET", "MSG.DELETE", "SNAPSHOT", "RESTORE"} {
-			sayable = append(sayable, "$JS.API.STREAM."+call+"."+stream)
+			subjects = append(subjects, "$JS.API.STREAM."+call+"."+stream)
 		}
-		sayable = append(sayable, "$JS.API.CONSUMER.CREATE."+stream)
+		subjects = append(subjects, "$JS.API.CONSUMER.CREATE."+stream)
 		for _, call := range []string{"CREATE", "DELETE", "MSG.NEXT", "INFO", "DURABLE.CREATE"} {
-			sayable = append(sayable, "$JS.API.CONSUMER."+call+"."+stream+".c")
+			subjects = append(subjects, "$JS.API.CONSUMER."+call+"."+stream+".c")
 		}
 	}
+	return subjects
 }
 
 // may is what a user may say and hear of these subjects.
@@ -310,6 +312,41 @@ func TestAccountsShare(t *testing.T) {
 	}
 }
 
+// On three servers, whichever of them a node is connected to, and whichever leads a stream.
+func TestAccountsShareInCluster(t *testing.T) {
+	t.Parallel()
+	s := &secured{dir: t.TempDir()}
+	s.config, s.keys = natsConfig(t, s.dir, "node-1")
+	cluster := testenv.NewSecuredCluster(t, 3, s.config)
+	s.NATS = cluster.Nodes[0]
+	control, audit := s.user(t, "control"), s.user(t, "audit")
+	if _, err := js(t, control).CreateStream(t.Context(), stream.PolicyStreamConfig("log", 1, 3, 1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js(t, audit).CreateStream(t.Context(), stream.DecisionStreamConfig(0, 3, 1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	for i, server := range cluster.Nodes {
+		s.NATS = server
+		node := s.user(t, "node-node-1")
+		live, err := node.SubscribeSync(stream.LiveAll)
+		if err != nil {
+			t.Fatal(err)
+		}
+		testenv.Eventually(t, fmt.Sprintf("a batch by way of server %d", i), func() error {
+			_, err := js(t, node).Publish(t.Context(), "verdict.decision.0.node-1.boot", []byte("batch"))
+			return err
+		})
+		testenv.Eventually(t, fmt.Sprintf("an event by way of server %d", i), func() error {
+			if _, err := js(t, control).Publish(t.Context(), "verdict.policy.000000000000.policy.p", nil); err != nil {
+				return err
+			}
+			_, err := live.NextMsg(time.Second) // the interest may not have got around yet
+			return err
+		})
+	}
+}
+
 // A client chooses where an answer goes. It goes nowhere outside its account, so that nobody writes to another's stream that way.
 func TestAccountsApart(t *testing.T) {
 	t.Parallel()
@@ -335,9 +372,6 @@ func TestAccountsApart(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := js(t, audit).DeleteStream(t.Context(), stream.PolicyStream); !errors.Is(err, jetstream.ErrStreamNotFound) {
-		t.Errorf("audit deletes the stream of policy events: %v", err)
-	}
 	// Whatever was to come of it comes before the next answers of these streams.
 	for range 3 {
 		if err := node.FlushTimeout(10 * time.Second); err != nil {
@@ -362,6 +396,9 @@ func TestAccountsApart(t *testing.T) {
 	}
 	if want := map[string]uint64{"verdict.decision.0.node-1.boot": 3}; !maps.Equal(info.State.Subjects, want) {
 		t.Errorf("decisions are %v, want %v", info.State.Subjects, want)
+	}
+	if err := js(t, audit).DeleteStream(t.Context(), stream.PolicyStream); !errors.Is(err, jetstream.ErrStreamNotFound) {
+		t.Errorf("audit deletes the stream of policy events: %v", err)
 	}
 }
 

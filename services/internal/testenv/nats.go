@@ -66,6 +66,7 @@ func (n *NATS) secured(t testing.TB) *server.Options {
 		t.Fatalf("nats-server does not take the configuration: %v", err)
 	}
 	opts.Host, opts.Port, opts.StoreDir, opts.NoSigs, opts.NoLog = n.opts.Host, n.opts.Port, n.opts.StoreDir, true, true
+	opts.ServerName, opts.Cluster, opts.Routes = n.opts.ServerName, n.opts.Cluster, n.opts.Routes
 	for _, account := range opts.Accounts {
 		opts.Users = append(opts.Users, &server.User{Username: account.Name, Password: adminPassword, Account: account})
 	}
@@ -154,6 +155,17 @@ type Cluster struct{ Nodes []*NATS }
 // NewCluster starts n servers that know each other, and waits until they can make streams.
 func NewCluster(t testing.TB, n int) *Cluster {
 	t.Helper()
+	return newCluster(t, n, "")
+}
+
+// NewSecuredCluster is NewCluster with what `verdict nats-config` printed; see NewSecuredNATS.
+func NewSecuredCluster(t testing.TB, n int, config string) *Cluster {
+	t.Helper()
+	return newCluster(t, n, config)
+}
+
+func newCluster(t testing.TB, n int, config string) *Cluster {
+	t.Helper()
 	ports := freePorts(t, n)
 	var routes []*url.URL
 	for _, port := range ports {
@@ -165,7 +177,7 @@ func NewCluster(t testing.TB, n int) *Cluster {
 		opts.ServerName = fmt.Sprintf("node%d", i)
 		opts.Cluster = server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: ports[i]}
 		opts.Routes = routes
-		node := &NATS{opts: opts}
+		node := &NATS{opts: opts, config: config}
 		node.Start(t)
 		t.Cleanup(node.Stop)
 		c.Nodes = append(c.Nodes, node)
