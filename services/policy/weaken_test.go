@@ -224,9 +224,36 @@ func TestWeakensUnreadable(t *testing.T) {
 	w := emptyWorld(t)
 	w.do(alice, createEngine("Guard"))
 	ref := policy.PolicyRef(engineID("Guard"), policyID("old"))
-	body := policy.Body{Language: policy.LanguageCedar, Statement: "permit, and something of old", Enforcement: policy.EnforcementActive, Validation: policy.IgnoreAllFindings}
+	body := policy.Body{Language: policy.LanguageCedar, Statement: "deny, as it once was", Enforcement: policy.EnforcementActive, Validation: policy.IgnoreAllFindings}
 	w.record(alice, policy.PolicyCreated{EngineID: ref.Parent, ID: ref.ID, Name: "old", Body: body}, policy.Activated{Of: ref})
 	w.judged(t, delPolicy("old"), "delete the forbid policy old-0123456789")
+}
+
+// What a statement does is found behind its annotations and comments, whatever they say.
+func TestWeakensAnnotated(t *testing.T) {
+	t.Parallel()
+	w := guarded(t)
+	for i, head := range []string{
+		"", "// permit\n", "@id(\"permit(\") ", "@permit ", "@permit(\"permit\") // permit\n ", "@a @b(\"\\\"permit\") @permit", "\n\t @ permit ( \"é\" )\n",
+	} {
+		for effect, rest := range map[policy.Effect]string{policy.EffectForbid: forbidAll, policy.EffectPermit: permitAll} {
+			c := createPolicy(t, "Guard", string(effect)+numbered(i), head+"\n"+rest)
+			if c.Statement.Effect() != effect {
+				t.Fatalf("%s%s is parsed as a %s", head, rest, c.Statement.Effect())
+			}
+			c.Validation = policy.IgnoreAllFindings
+			w.do(alice, c)
+			w.work(alice)
+			events, err := w.decide(alice, delPolicy(c.Name), config())
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := policy.Weakens(w.s.Account(alice), events)
+			if err != nil || (got != "") != (effect == policy.EffectForbid) {
+				t.Errorf("%s%s weakens %q, %v", head, rest, got, err)
+			}
+		}
+	}
 }
 
 // The service ends what a request began, and is not judged: the request was.
