@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/verdict-io/verdict/services/internal/identity"
 )
@@ -77,7 +78,7 @@ func TestAuthenticate(t *testing.T) {
 			want := identity.Caller{
 				Account: "123456789012", ID: "loopback", Roles: []string{"*"}, Method: "loopback", SourceAddress: tt.source,
 			}
-			if diff := cmp.Diff(want, got); diff != "" {
+			if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(identity.Caller{})); diff != "" {
 				t.Error(diff)
 			}
 		})
