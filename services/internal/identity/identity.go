@@ -196,19 +196,18 @@ func (a *Authenticator) Authenticate(r *http.Request) (Caller, error) {
 	if known == nil {
 		return Caller{}, fmt.Errorf("%w: this service recognises no callers", ErrUnauthenticated)
 	}
-	caller, method, err := a.recognise(known, r)
+	peer, _ := netip.ParseAddrPort(r.RemoteAddr) // of a request that came over no network: the zero value, which is not on loopback
+	caller, method, err := a.recognise(known, r, peer.Addr())
 	a.metrics.authenticated(method, err)
 	if err != nil {
 		return Caller{}, err
 	}
-	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		caller.SourceAddress = address(peer.Addr())
-	}
+	caller.SourceAddress = address(peer.Addr())
 	return caller, nil
 }
 
 // recognise is the caller and the method that found or refused it.
-func (a *Authenticator) recognise(known *callers, r *http.Request) (Caller, method, error) {
+func (a *Authenticator) recognise(known *callers, r *http.Request, peer netip.Addr) (Caller, method, error) {
 	header := r.Header["Authorization"]
 	switch {
 	case len(header) > 1:
@@ -221,7 +220,7 @@ func (a *Authenticator) recognise(known *callers, r *http.Request) (Caller, meth
 		caller, err := known.certificate(r.TLS)
 		return caller, byMTLS, err
 	}
-	caller, err := a.local(known, r)
+	caller, err := a.local(known, r, peer)
 	return caller, byLoopback, err
 }
 

@@ -11,9 +11,8 @@ import (
 //
 // The Host must name this machine too. A web page can make its own name resolve to 127.0.0.1 and have a browser on
 // this machine send requests that arrive over loopback; their Host still carries the page's name.
-func (a *Authenticator) local(known *callers, r *http.Request) (Caller, error) {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	onLoopback := err == nil && peer.Addr().Unmap().IsLoopback()
+func (a *Authenticator) local(known *callers, r *http.Request, peer netip.Addr) (Caller, error) {
+	onLoopback := peer.Unmap().IsLoopback()
 	switch {
 	case a.loopback.Account == "" && known.nobody():
 		return Caller{}, refuse("this service recognises no callers: its operator must name some, with --callers or --loopback-account")
@@ -47,8 +46,11 @@ var ipv4Loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
 // address is how events and records name a peer.
 func address(ip netip.Addr) string {
-	if ip == ipv4Loopback {
+	switch {
+	case ip == ipv4Loopback:
 		return "127.0.0.1" // on the path of every decision: spares the text
+	case !ip.IsValid():
+		return ""
 	}
 	return ip.Unmap().WithZone("").String()
 }

@@ -71,10 +71,12 @@ func (m *metrics) register(registerer prometheus.Registerer) error {
 }
 
 func (m *metrics) authenticated(by method, err error) {
+	if err == nil {
+		m.counters[by][accepted].Inc()
+		return
+	}
 	how := unread
 	switch {
-	case err == nil:
-		how = accepted
 	case errors.Is(err, ErrUnauthenticated):
 		how = unauthenticated
 	case errors.Is(err, ErrForbidden):

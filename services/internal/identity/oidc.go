@@ -224,7 +224,7 @@ type verified struct {
 	set    *keySet
 }
 
-// tokenCache remembers tokens that were taken, by their SHA-256: looking one up is a fortieth of the work. Only tokens
+// tokenCache remembers tokens that were taken, by their SHA-256: looking one up is a fiftieth of the work. Only tokens
 // that were taken get in, and what was not asked for lately goes first.
 type tokenCache struct {
 	mu       sync.RWMutex
