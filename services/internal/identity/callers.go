@@ -2,187 +2,436 @@ package identity
 
 import (
 	"bytes"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
+	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
-// Grant is for whom a caller acts, and as what.
-type Grant struct {
+// callersFile is the form of the callers file:
+//
+//	{
+//	  "accessKeys": [
+//	    {"accessKeyId": "dev", "secretAccessKey": "dev", "account": "000000000000", "id": "dev", "roles": ["admin"]}
+//	  ],
+//	  "issuers": [
+//	    {"issuer": "https://login.example", "audiences": ["verdict"],
+//	     "rules": [{"claims": {"groups": "policy-authors"}, "account": "123456789012", "roles": ["author"], "idClaim": "email"}]}
+//	  ],
+//	  "certificates": [
+//	    {"subject": "spiffe://example/gateway", "account": "123456789012", "id": "gateway", "roles": ["gateway"]}
+//	  ]
+//	}
+type callersFile struct {
+	AccessKeys   []accessKeyEntry   `json:"accessKeys"`
+	Issuers      []issuerEntry      `json:"issuers"`
+	Certificates []certificateEntry `json:"certificates"`
+}
+
+// place is where a caller belongs.
+type place struct {
 	Account string   `json:"account"`
 	Roles   []string `json:"roles"`
 }
 
-// AccessKey is a caller who signs.
-type AccessKey struct {
+type accessKeyEntry struct {
 	AccessKeyID     string `json:"accessKeyId"`
 	SecretAccessKey string `json:"secretAccessKey"`
-	ID              string `json:"id"` // the access key's when empty
-	Grant
+	ID              string `json:"id"`
+	place
 }
 
-// Certificate is a caller whose connections have a client certificate. Name is one of the names in it: dns:NAME or uri:URI of its
-// subject's alternative names, or cn:NAME of its subject.
-type Certificate struct {
-	Name string `json:"name"`
-	ID   string `json:"id"` // Name when empty
-	Grant
+type certificateEntry struct {
+	Subject string `json:"subject"` // see callers.certificate
+	ID      string `json:"id"`
+	place
 }
 
-// File is the form of the file of callers, which is JSON.
-type File struct {
-	AccessKeys   []AccessKey   `json:"accessKeys,omitempty"`
-	Issuers      []Issuer      `json:"issuers,omitempty"`
-	Certificates []Certificate `json:"certificates,omitempty"`
+// issuerEntry is an OpenID Connect issuer. Its keys are found by discovery unless JWKSURL says where they are.
+type issuerEntry struct {
+	Issuer    string   `json:"issuer"`    // exactly as in the tokens
+	Audiences []string `json:"audiences"` // one of them must be in a token
+	JWKSURL   string   `json:"jwksUrl"`
+	CAFile    string   `json:"caFile"` // PEM of who signs the issuer's certificate; the system's roots without it
+	// IDPrefix stands before the id of each caller. Two issuers can give the same id to different people, so that
+	// with several of them each must say its prefix, and equal ones say that they mean the same people.
+	IDPrefix *string     `json:"idPrefix"`
+	Rules    []ruleEntry `json:"rules"` // the first that fits a token decides
 }
 
-// maxFile bounds the file of callers.
-const maxFile = 4 << 20
-
-// callers are those of a file, in force.
-type callers struct {
-	keys         map[string]AccessKey
-	issuers      map[string]*issuer
-	certificates map[string]Certificate
+// ruleEntry fits a token that has all of the claims.
+type ruleEntry struct {
+	Claims  map[string]claim `json:"claims"`
+	IDClaim string           `json:"idClaim"` // whose text becomes the caller's id; "sub" when empty
+	place
 }
 
-func readCallers(name string) (*File, error) {
-	var f File
-	return &f, readJSON(name, &f)
-}
+// maxCallersFile bounds the callers file: some thousand callers.
+const maxCallersFile = 1 << 20
 
-// readJSON reads a file of exactly one JSON value, of which every member is known. Its errors show nothing of what is in it.
-func readJSON(name string, to any) error {
-	data, err := readBounded(name, maxFile)
+// readCallersFile reads and decodes. No error repeats a value of the file.
+func readCallersFile(name string) (*callersFile, error) {
+	data, err := readBounded(name, maxCallersFile)
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("callers: %w", err)
 	}
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	err = d.Decode(to)
-	if err == nil && d.More() {
-		err = errors.New("there is more behind the first JSON value")
+	var file callersFile
+	if err := decodeStrictly(data, &file); err != nil {
+		return nil, fmt.Errorf("callers %s: %w", name, err)
 	}
-	if err == nil {
-		return nil
-	}
-	at := d.InputOffset()
-	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
-		at = syntax.Offset
-	}
-	if kind, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		at, err = kind.Offset, fmt.Errorf("%s is a %s, which it must not be", kind.Field, kind.Value)
-	}
-	return fmt.Errorf("%s, line %d: %w", name, 1+bytes.Count(data[:min(int(at), len(data))], []byte("\n")), err)
+	return &file, nil
 }
 
-func readBounded(name string, most int64) ([]byte, error) {
+// readBounded reads a file that must not be larger than limit.
+func readBounded(name string, limit int64) ([]byte, error) {
 	file, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, most+1))
-	if err == nil && int64(len(data)) > most {
-		err = fmt.Errorf("%s has more than %d bytes", name, most)
+	data, err := io.ReadAll(io.LimitReader(file, limit+1))
+	if err != nil {
+		return nil, err
 	}
-	return data, err
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("%s is larger than %d bytes", name, limit)
+	}
+	return data, nil
 }
 
-func (a *Authenticator) newCallers(f *File) (*callers, error) {
-	c := &callers{keys: map[string]AccessKey{}, issuers: map[string]*issuer{}, certificates: map[string]Certificate{}}
-	for i, key := range f.AccessKeys {
-		if err := key.check(c); err != nil {
-			return nil, fmt.Errorf("accessKeys[%d]: %w", i, err)
-		}
-		if key.ID == "" {
-			key.ID = key.AccessKeyID
-		}
-		c.keys[key.AccessKeyID] = key
-	}
-	for i, from := range f.Issuers {
-		is, err := a.newIssuer(from)
-		if err == nil && c.issuers[from.Issuer] != nil {
-			err = errors.New("the issuer is there twice: put its rules together")
-		}
-		if err != nil {
-			return nil, fmt.Errorf("issuers[%d]: %w", i, err)
-		}
-		c.issuers[from.Issuer] = is
-	}
-	for i, cert := range f.Certificates {
-		if err := cert.check(c); err != nil {
-			return nil, fmt.Errorf("certificates[%d]: %w", i, err)
-		}
-		if cert.ID == "" {
-			cert.ID = cert.Name
-		}
-		c.certificates[cert.Name] = cert
-	}
-	return c, nil
-}
-
-func (k AccessKey) check(c *callers) error {
-	_, twice := c.keys[k.AccessKeyID]
-	switch {
-	case k.AccessKeyID == "" || len(k.AccessKeyID) > 128 || strings.ContainsAny(k.AccessKeyID, "/, =\t\r\n"):
-		return errors.New("accessKeyId needs 1 to 128 characters, none of them a blank, a comma, / or =")
-	case k.SecretAccessKey == "":
-		return errors.New("secretAccessKey is missing")
-	case twice:
-		return fmt.Errorf("accessKeyId %q is there twice", k.AccessKeyID)
-	}
-	return k.Grant.check()
-}
-
-func (cert Certificate) check(c *callers) error {
-	kind, name, _ := strings.Cut(cert.Name, ":")
-	_, twice := c.certificates[cert.Name]
-	switch {
-	case name == "" || !slices.Contains([]string{"dns", "uri", "cn"}, kind):
-		return fmt.Errorf("name is %q: it must be dns:NAME, uri:URI or cn:NAME", cert.Name)
-	case twice:
-		return fmt.Errorf("name %q is there twice", cert.Name)
-	}
-	return cert.Grant.check()
-}
-
-func (g Grant) check() error {
-	if err := ValidAccount(g.Account); err != nil {
+// decodeStrictly refuses what encoding/json takes: fields that are not known, fields twice, more than one value.
+// Its errors name fields and places, never values, which may be secrets.
+func decodeStrictly(data []byte, into any) error {
+	if err := findRepeated(data); err != nil {
 		return err
 	}
-	if len(g.Roles) == 0 {
-		return fmt.Errorf("roles is empty: it needs some of %s", strings.Join(Roles(), ", "))
-	}
-	for _, role := range g.Roles {
-		if !slices.Contains(Roles(), role) {
-			return fmt.Errorf("there is no role %q; there are %s", role, strings.Join(Roles(), ", "))
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	err := decoder.Decode(into)
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		text := fmt.Sprintf("field %q must be %s", wrong.Field, jsonKind(wrong.Type))
+		if wrong.Offset > 0 {
+			text = position(data, wrong.Offset) + ": " + text
 		}
+		return errors.New(text)
+	}
+	if err != nil {
+		return errors.New(strings.TrimPrefix(err.Error(), "json: "))
 	}
 	return nil
 }
 
-// certificate is who has a certificate that TLS has verified. Of several names the first that the file has counts: alternative
-// names as they stand in the certificate, URIs before DNS names, and then the common name.
-func (c *callers) certificate(of *x509.Certificate) (Caller, error) {
-	var names []string
-	for _, uri := range of.URIs {
-		names = append(names, "uri:"+uri.String())
+// jsonKind is how the writer of a file calls what a type is made from.
+func jsonKind(t reflect.Type) string {
+	switch {
+	case t == reflect.TypeFor[claim]():
+		return "a string, number or boolean, an array of such, or an object of further claims"
+	case t.Kind() == reflect.String:
+		return "a string"
+	case t.Kind() == reflect.Slice:
+		return "an array"
 	}
-	for _, name := range of.DNSNames {
-		names = append(names, "dns:"+name)
+	return "an object"
+}
+
+// findRepeated walks through the JSON value that data must be.
+func findRepeated(data []byte) error {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber()
+	if err := walk(decoder, data); err != nil {
+		if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+			return fmt.Errorf("%s: this is not JSON", position(data, syntax.Offset))
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return fmt.Errorf("%s: the JSON ends too early", position(data, int64(len(data))))
+		}
+		return err
 	}
-	names = append(names, "cn:"+of.Subject.CommonName)
-	for _, name := range names {
-		if found, ok := c.certificates[name]; ok {
-			return Caller{Account: found.Account, ID: found.ID, Roles: found.Roles}, nil
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s: something stands behind the JSON", position(data, decoder.InputOffset()))
+	}
+	return nil
+}
+
+// walk takes one value from the decoder.
+func walk(decoder *json.Decoder, data []byte) error {
+	token, err := decoder.Token()
+	if err != nil {
+		return err
+	}
+	delim, composite := token.(json.Delim)
+	if !composite {
+		return nil
+	}
+	seen := map[string]bool{}
+	for decoder.More() {
+		if delim == '{' {
+			name, err := decoder.Token()
+			if err != nil {
+				return err
+			}
+			// encoding/json takes "Roles" for "roles".
+			field := strings.ToLower(name.(string))
+			if seen[field] {
+				return fmt.Errorf("%s: field %q is there twice", position(data, decoder.InputOffset()), name)
+			}
+			seen[field] = true
+		}
+		if err := walk(decoder, data); err != nil {
+			return err
 		}
 	}
-	return Caller{}, fmt.Errorf("%w: the client certificate is genuine, and none of its names (%s) is among the callers of this "+
-		"service: an operator adds one to certificates in the file of --callers", ErrForbidden, strings.Join(names, ", "))
+	_, err = decoder.Token()
+	return err
+}
+
+// position is where an offset is, for people.
+func position(data []byte, offset int64) string {
+	before := data[:min(max(offset, 0), int64(len(data)))]
+	line := bytes.Count(before, []byte("\n")) + 1
+	return fmt.Sprintf("line %d, column %d", line, utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:])+1)
+}
+
+// callers are who is recognised by credentials: what the callers file says, made fit for looking up. It does not change.
+type callers struct {
+	region       string
+	accessKeys   map[string]*accessKey // :: access key id → key
+	decoy        *accessKey
+	issuers      map[string]*issuer // :: claim iss → issuer
+	tokens       *tokenCache
+	certificates map[string]*Caller // :: name as namesOf writes it → caller
+}
+
+// nobody says that no credentials are known.
+func (k *callers) nobody() bool {
+	return len(k.accessKeys) == 0 && len(k.issuers) == 0 && len(k.certificates) == 0
+}
+
+// methods says to callers what they can do.
+func (k *callers) methods() string {
+	var ways []string
+	if len(k.accessKeys) > 0 {
+		ways = append(ways, fmt.Sprintf("AWS Signature Version 4 for region %s and service %s", k.region, SigningName))
+	}
+	if len(k.issuers) > 0 {
+		ways = append(ways, "Authorization: Bearer with a token of an issuer that its operator named")
+	}
+	if len(k.certificates) > 0 {
+		ways = append(ways, "a client certificate")
+	}
+	if len(ways) == 0 {
+		return "no Authorization header, on the loopback interface of its machine; its operator named no other callers"
+	}
+	return strings.Join(ways, ", or ")
+}
+
+// buildLocked checks the file and makes it fit for looking up. It changes a only by adding to a.repeat and a.keys, and
+// drops from the latter what the file no longer names.
+func (a *Authenticator) buildLocked(file *callersFile) (*callers, error) {
+	k := &callers{
+		region: a.cfg.Region, decoy: newDecoy(), tokens: newTokenCache(),
+		accessKeys: map[string]*accessKey{}, issuers: map[string]*issuer{}, certificates: map[string]*Caller{},
+	}
+	for i, entry := range file.AccessKeys {
+		if err := a.addAccessKeyLocked(k, entry); err != nil {
+			return nil, fmt.Errorf("accessKeys[%d]: %w", i, err)
+		}
+	}
+	for i, entry := range file.Certificates {
+		if err := k.addCertificate(entry); err != nil {
+			return nil, fmt.Errorf("certificates[%d]: %w", i, err)
+		}
+	}
+	keys := map[keySource]*keySet{}
+	for i, entry := range file.Issuers {
+		if err := a.addIssuerLocked(k, keys, entry, len(file.Issuers) > 1); err != nil {
+			return nil, fmt.Errorf("issuers[%d]: %w", i, err)
+		}
+	}
+	a.keys = keys
+	return k, nil
+}
+
+func (a *Authenticator) addAccessKeyLocked(k *callers, entry accessKeyEntry) error {
+	odd := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
+	}
+	id := entry.AccessKeyID
+	if id == "" || len(id) > 128 || strings.ContainsFunc(id, odd) {
+		return errors.New("accessKeyId must be 1 to 128 letters, digits, '-' or '_'")
+	}
+	if entry.SecretAccessKey == "" {
+		return fmt.Errorf("secretAccessKey of %s is missing", id)
+	}
+	if k.accessKeys[id] != nil {
+		return fmt.Errorf("accessKeyId %s is there twice", id)
+	}
+	caller, err := entry.caller(entry.ID, MethodSigV4)
+	if err != nil {
+		return err
+	}
+	key := newAccessKey(id, entry.SecretAccessKey)
+	if a.repeat[id] == nil {
+		a.repeat[id] = newMemory()
+	}
+	key.caller, key.memory = caller, a.repeat[id]
+	k.accessKeys[id] = key
+	return nil
+}
+
+func (k *callers) addCertificate(entry certificateEntry) error {
+	name, err := subjectName(entry.Subject)
+	if err != nil {
+		return err
+	}
+	if k.certificates[name] != nil {
+		return fmt.Errorf("subject %q is there twice", entry.Subject)
+	}
+	caller, err := entry.caller(entry.ID, MethodMTLS)
+	if err != nil {
+		return err
+	}
+	k.certificates[name] = &caller
+	return nil
+}
+
+func (a *Authenticator) addIssuerLocked(k *callers, keys map[keySource]*keySet, entry issuerEntry, several bool) error {
+	if k.issuers[entry.Issuer] != nil {
+		return fmt.Errorf("issuer %q is there twice", entry.Issuer)
+	}
+	if several && entry.IDPrefix == nil {
+		return fmt.Errorf("idPrefix of issuer %q is missing: with several issuers each must have one, since the same id can "+
+			"mean different people; equal ones say that it does not", entry.Issuer)
+	}
+	source, err := entry.source(filepath.Dir(a.cfg.CallersFile))
+	if err != nil {
+		return err
+	}
+	set := a.keys[source]
+	if set == nil {
+		if set, err = newKeySet(source, a.cfg.Logger, a.metrics); err != nil {
+			return err
+		}
+	}
+	is := &issuer{name: entry.Issuer, audiences: entry.Audiences, keys: set}
+	if entry.IDPrefix != nil {
+		is.idPrefix = *entry.IDPrefix
+	}
+	if is.rules, err = entry.rules(); err != nil {
+		return err
+	}
+	keys[source], k.issuers[entry.Issuer] = set, is
+	return nil
+}
+
+// source is where the keys of the issuer come from. File names are relative to the folder of the callers file.
+func (e issuerEntry) source(folder string) (keySource, error) {
+	if err := secureURL("issuer", e.Issuer); err != nil {
+		return keySource{}, err
+	}
+	if e.JWKSURL != "" {
+		if err := secureURL("jwksUrl", e.JWKSURL); err != nil {
+			return keySource{}, err
+		}
+	}
+	if len(e.Audiences) == 0 || slices.Contains(e.Audiences, "") {
+		return keySource{}, fmt.Errorf("audiences of issuer %q must name what its tokens are for, at least one: otherwise "+
+			"a token for another service would be taken", e.Issuer)
+	}
+	source := keySource{issuer: e.Issuer, jwksURL: e.JWKSURL}
+	if e.CAFile != "" {
+		name := e.CAFile
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(folder, name)
+		}
+		pem, err := readBounded(name, maxCallersFile)
+		if err != nil {
+			return keySource{}, fmt.Errorf("caFile: %w", err)
+		}
+		source.roots = string(pem)
+	}
+	return source, nil
+}
+
+// rules are those of the issuer.
+func (e issuerEntry) rules() ([]rule, error) {
+	if len(e.Rules) == 0 {
+		return nil, fmt.Errorf("rules of issuer %q are missing: without one no token is taken", e.Issuer)
+	}
+	var rules []rule
+	for i, entry := range e.Rules {
+		if entry.Claims == nil {
+			return nil, fmt.Errorf("rules[%d]: claims are missing; {} is for every token of the issuer", i)
+		}
+		caller, err := entry.caller("-", MethodOIDC) // each token brings its own
+		if err != nil {
+			return nil, fmt.Errorf("rules[%d]: %w", i, err)
+		}
+		idClaim := entry.IDClaim
+		if idClaim == "" {
+			idClaim = "sub"
+		}
+		rules = append(rules, rule{claims: entry.Claims, idClaim: idClaim, caller: caller})
+	}
+	return rules, nil
+}
+
+// caller is one of the place.
+func (p place) caller(id, method string) (Caller, error) {
+	if err := validID(id); err != nil {
+		return Caller{}, err
+	}
+	if err := ValidAccount(p.Account); err != nil {
+		return Caller{}, fmt.Errorf("account of %q: %w", id, err)
+	}
+	if len(p.Roles) == 0 {
+		return Caller{}, fmt.Errorf("roles of %q are missing: some of %s", id, strings.Join(roles, ", "))
+	}
+	for i, role := range p.Roles {
+		if !slices.Contains(roles, role) {
+			return Caller{}, fmt.Errorf("roles of %q: %q is none of %s", id, role, strings.Join(roles, ", "))
+		}
+		if slices.Contains(p.Roles[:i], role) {
+			return Caller{}, fmt.Errorf("roles of %q: %s is there twice", id, role)
+		}
+	}
+	return Caller{Account: p.Account, ID: id, Roles: slices.Clip(p.Roles), Method: method}, nil
+}
+
+// validID is nil for what can stand in events and logs as somebody's name.
+func validID(id string) error {
+	odd := func(r rune) bool { return !unicode.IsPrint(r) }
+	if id == "" || len(id) > 256 || !utf8.ValidString(id) || strings.ContainsFunc(id, odd) {
+		return errors.New("id must be 1 to 256 bytes of printable text")
+	}
+	return nil
+}
+
+// secureURL is nil for an address whose answers can be trusted: https, or http on this machine.
+func secureURL(field, text string) error {
+	u, err := parseURL(text)
+	if err != nil {
+		return fmt.Errorf("%s: %w", field, err)
+	}
+	if u.Scheme != "https" && (u.Scheme != "http" || !loopbackHost(u.Host)) {
+		return fmt.Errorf("%s %q must begin with https://; http:// is for loopback addresses", field, text)
+	}
+	return nil
+}
+
+// parseURL takes absolute URLs without user, query and fragment.
+func parseURL(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme == "" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, fmt.Errorf("%q is not a URL of scheme, host and path", clip(text))
+	}
+	return u, nil
 }

@@ -2,129 +2,150 @@ package identity
 
 import (
 	"bytes"
-	"context"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 )
 
-// Credentials are how one of our own programs makes itself known to another: an access key, or a file with a token. The form of
-// their file is JSON.
-type Credentials struct {
-	AccessKeyID     string `json:"accessKeyId,omitempty"`
-	SecretAccessKey string `json:"secretAccessKey,omitempty"`
-	// TokenFile holds a bearer token, and is read again when it has become another, as Kubernetes does.
-	TokenFile string `json:"tokenFile,omitempty"`
-}
-
-// ReadCredentials reads a file of them.
-func ReadCredentials(name string) (Credentials, error) {
-	var c Credentials
-	if err := readJSON(name, &c); err != nil {
-		return c, fmt.Errorf("credentials: %w", err)
-	}
-	key := c.AccessKeyID != "" && c.SecretAccessKey != ""
-	if key == (c.TokenFile != "") || !key && (c.AccessKeyID != "" || c.SecretAccessKey != "") {
-		return c, fmt.Errorf("credentials: %s needs either accessKeyId and secretAccessKey, or tokenFile", name)
-	}
-	return c, nil
-}
-
-// Transport sends requests through base with the credentials in them. It is for unary requests and for streams of answers: to be
-// signed, a body is read to its end first. Zero Credentials are base itself.
-func (c Credentials) Transport(base http.RoundTripper, region string) http.RoundTripper {
-	switch {
-	case c.AccessKeyID != "":
-		return &signing{base: base, credentials: c, region: region, signer: v4.NewSigner()}
-	case c.TokenFile != "":
-		return &bearing{base: base, file: c.TokenFile}
-	default:
-		return base
+// SigningTransport signs each request with an access key and hands it to base, http.DefaultTransport when nil. It holds
+// the whole body in memory, which is what is signed, so it is not for streams of requests. "" is DefaultRegion.
+func SigningTransport(base http.RoundTripper, keyID, secret, region string) http.RoundTripper {
+	return &signingTransport{
+		base: orDefault(base), region: cmp.Or(region, DefaultRegion), signer: v4.NewSigner(),
+		credentials: aws.Credentials{AccessKeyID: keyID, SecretAccessKey: secret},
 	}
 }
 
-type signing struct {
+func orDefault(base http.RoundTripper) http.RoundTripper {
+	if base == nil {
+		return http.DefaultTransport
+	}
+	return base
+}
+
+type signingTransport struct {
 	base        http.RoundTripper
-	credentials Credentials
-	region      string
 	signer      *v4.Signer
+	credentials aws.Credentials
+	region      string
 }
 
-// RoundTrip implements http.RoundTripper.
-func (s *signing) RoundTrip(r *http.Request) (*http.Response, error) {
+// RoundTrip signs a copy of the request.
+func (t *signingTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	var body []byte
 	if r.Body != nil {
 		var err error
 		body, err = io.ReadAll(r.Body)
-		_ = r.Body.Close()
+		if closeErr := r.Body.Close(); err == nil {
+			err = closeErr
+		}
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("reading the body to sign: %w", err)
 		}
 	}
 	signed := r.Clone(r.Context())
+	signed.Body, signed.ContentLength, signed.GetBody = http.NoBody, 0, nil
 	if len(body) > 0 {
-		signed.Body, signed.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+		signed.ContentLength = int64(len(body))
 		signed.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-	} else {
-		signed.Body, signed.ContentLength, signed.GetBody = http.NoBody, 0, nil
+		signed.Body, _ = signed.GetBody()
 	}
 	sum := sha256.Sum256(body)
-	key := aws.Credentials{AccessKeyID: s.credentials.AccessKeyID, SecretAccessKey: s.credentials.SecretAccessKey}
-	if err := s.signer.SignHTTP(context.WithoutCancel(r.Context()), key, signed, hex.EncodeToString(sum[:]), SigningName, s.region, time.Now()); err != nil {
-		return nil, err
-	}
-	return s.base.RoundTrip(signed)
-}
-
-// tokenAge is how long a token is used before its file is read again.
-const tokenAge = time.Minute
-
-type bearing struct {
-	base http.RoundTripper
-	file string
-
-	mu    sync.Mutex
-	token string    // guarded by mu
-	read  time.Time // guarded by mu
-}
-
-// RoundTrip implements http.RoundTripper.
-func (b *bearing) RoundTrip(r *http.Request) (*http.Response, error) {
-	token, err := b.current()
+	err := t.signer.SignHTTP(r.Context(), t.credentials, signed, hex.EncodeToString(sum[:]), SigningName, t.region, time.Now())
 	if err != nil {
-		if r.Body != nil {
-			_ = r.Body.Close()
-		}
-		return nil, err
+		return nil, fmt.Errorf("signing the request: %w", err)
 	}
-	r = r.Clone(r.Context())
-	r.Header.Set("Authorization", schemeBearer+token)
-	return b.base.RoundTrip(r)
+	return t.base.RoundTrip(signed)
 }
 
-func (b *bearing) current() (string, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.token != "" && time.Since(b.read) < tokenAge {
-		return b.token, nil
+// Credentials are what a program of ours shows to a service. The zero value is none.
+type Credentials struct {
+	keyID, secret string
+	tokenFile     string
+}
+
+// maxCredentialsFile bounds a file of credentials, and one with a token.
+const maxCredentialsFile = maxAuthorization
+
+// ReadCredentials reads a file of the form {"accessKeyId": "…", "secretAccessKey": "…"} or {"tokenFile": "…"}, whose
+// name is relative to the folder of the first. No error repeats a secret.
+func ReadCredentials(name string) (*Credentials, error) {
+	data, err := readBounded(name, maxCredentialsFile)
+	if err != nil {
+		return nil, fmt.Errorf("credentials: %w", err)
 	}
-	data, err := readBounded(b.file, maxToken)
+	var file struct {
+		AccessKeyID     string `json:"accessKeyId"`
+		SecretAccessKey string `json:"secretAccessKey"`
+		TokenFile       string `json:"tokenFile"`
+	}
+	if err := decodeStrictly(data, &file); err != nil {
+		return nil, fmt.Errorf("credentials %s: %w", name, err)
+	}
+	key := file.AccessKeyID != "" && file.SecretAccessKey != ""
+	if key == (file.TokenFile != "") || !key && file.AccessKeyID+file.SecretAccessKey != "" {
+		return nil, fmt.Errorf(`credentials %s: either "accessKeyId" and "secretAccessKey" are needed, or "tokenFile"`, name)
+	}
+	c := &Credentials{keyID: file.AccessKeyID, secret: file.SecretAccessKey, tokenFile: file.TokenFile}
+	if c.tokenFile != "" && !filepath.IsAbs(c.tokenFile) {
+		c.tokenFile = filepath.Join(filepath.Dir(name), c.tokenFile)
+	}
+	if c.tokenFile != "" {
+		if _, err := c.token(); err != nil {
+			return nil, fmt.Errorf("credentials %s: %w", name, err)
+		}
+	}
+	return c, nil
+}
+
+// Transport shows the credentials with each request that it hands to base, http.DefaultTransport when nil. A token is
+// read from its file for each request, since whoever keeps it there puts a new one before the old one ends.
+func (c *Credentials) Transport(base http.RoundTripper, region string) http.RoundTripper {
+	if c.tokenFile != "" {
+		return bearerTransport{base: orDefault(base), credentials: c}
+	}
+	return SigningTransport(base, c.keyID, c.secret, region)
+}
+
+// token is what the file of the token holds now.
+func (c *Credentials) token() (string, error) {
+	data, err := readBounded(c.tokenFile, maxCredentialsFile)
 	if err != nil {
 		return "", fmt.Errorf("token file: %w", err)
 	}
 	token := strings.TrimSpace(string(data))
-	if token == "" || strings.ContainsAny(token, " \r\n") {
-		return "", errors.New("token file: " + b.file + " does not hold one token")
+	odd := func(r rune) bool { return r <= ' ' || r > '~' }
+	if token == "" || strings.ContainsFunc(token, odd) {
+		return "", errors.New("token file: " + c.tokenFile + " must hold a token and nothing else")
 	}
-	b.token, b.read = token, time.Now()
 	return token, nil
+}
+
+type bearerTransport struct {
+	base        http.RoundTripper
+	credentials *Credentials
+}
+
+// RoundTrip sends a copy of the request, with the token.
+func (t bearerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	token, err := t.credentials.token()
+	if err != nil {
+		if r.Body != nil {
+			_ = r.Body.Close() // a RoundTripper must, and the error that counts is the other
+		}
+		return nil, err
+	}
+	r = r.Clone(r.Context())
+	r.Header.Set("Authorization", "Bearer "+token)
+	return t.base.RoundTrip(r)
 }

@@ -1,39 +1,88 @@
 package identity
 
 import (
-	"cmp"
 	"errors"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
 
+// method is an index of the counters.
+type method int
+
+const (
+	byNone method = iota // a header from which no method can be told
+	byLoopback
+	bySigV4
+	byOIDC
+	byMTLS
+	numMethods
+)
+
+var methodLabels = [numMethods]string{"none", MethodLoopback, MethodSigV4, MethodOIDC, MethodMTLS}
+
+// outcome is the other index.
+type outcome int
+
+const (
+	accepted outcome = iota
+	unauthenticated
+	forbidden
+	unavailable
+	unread // the body could not be read
+	numOutcomes
+)
+
+var outcomeLabels = [numOutcomes]string{"accepted", "unauthenticated", "forbidden", "unavailable", "unread"}
+
+// metrics count. Labels come from the fixed sets above and from the issuers of the callers file.
 type metrics struct {
-	callers *prometheus.CounterVec
-	fetches *prometheus.CounterVec
+	authentications *prometheus.CounterVec
+	repeats         *prometheus.CounterVec
+	fetches         *prometheus.CounterVec
+	counters        [numMethods][numOutcomes]prometheus.Counter // of authentications: looking one up costs more than counting
 }
 
-func newMetrics(r prometheus.Registerer) *metrics {
+func newMetrics() *metrics {
 	m := &metrics{
-		callers: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "verdict_authentications_total", Help: "Requests by the method with which their caller is known, and the outcome.",
+		authentications: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "verdict_identity_authentications_total", Help: "Requests whose caller was looked for, by method and outcome.",
 		}, []string{"method", "outcome"}),
+		repeats: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "verdict_identity_signatures_refused_total",
+			Help: "Signatures of changes that were refused because they had been taken before, or could not be told from such.",
+		}, []string{"reason"}),
 		fetches: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "verdict_jwks_fetches_total", Help: "Fetches of the keys of an issuer of tokens, by outcome.",
+			Name: "verdict_identity_key_fetches_total", Help: "Times that the keys of an issuer were fetched, by outcome.",
 		}, []string{"issuer", "outcome"}),
 	}
-	if r != nil {
-		r.MustRegister(m.callers, m.fetches)
+	for i, method := range methodLabels {
+		for j, outcome := range outcomeLabels {
+			m.counters[i][j] = m.authentications.WithLabelValues(method, outcome)
+		}
 	}
 	return m
 }
 
-func (m *metrics) observe(method string, err error) {
-	outcome := "known"
-	switch {
-	case errors.Is(err, ErrForbidden):
-		outcome = "forbidden"
-	case err != nil:
-		outcome = "refused"
+func (m *metrics) register(registerer prometheus.Registerer) error {
+	if registerer == nil {
+		return nil
 	}
-	m.callers.WithLabelValues(cmp.Or(method, "none"), outcome).Inc()
+	return errors.Join(registerer.Register(m.authentications), registerer.Register(m.repeats), registerer.Register(m.fetches))
+}
+
+func (m *metrics) authenticated(by method, err error) {
+	if err == nil {
+		m.counters[by][accepted].Inc()
+		return
+	}
+	how := unread
+	switch {
+	case errors.Is(err, ErrUnauthenticated):
+		how = unauthenticated
+	case errors.Is(err, ErrForbidden):
+		how = forbidden
+	case errors.Is(err, ErrUnavailable):
+		how = unavailable
+	}
+	m.counters[by][how].Inc()
 }

@@ -1,288 +1,261 @@
 package identity
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
+	"reflect"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/go-jose/go-jose/v4"
+	josejson "github.com/go-jose/go-jose/v4/json"
+	"github.com/go-jose/go-jose/v4/jwt"
 )
 
-const (
-	schemeBearer = "Bearer "
-	// maxToken bounds a token: proxies in front allow headers of 8 to 16 KiB.
-	maxToken = 16 << 10
-	// maxVerified is how many tokens are remembered, so that a caller's next request need not be verified again.
-	maxVerified = 10_000
-)
+// leeway is by how much the clocks of issuers may differ from ours.
+const leeway = time.Minute
 
-// Issuer is an issuer of tokens, and who those are that it vouches for.
-type Issuer struct {
-	Issuer string `json:"issuer"` // as tokens have it in iss
-	// Audiences of which a token must have one.
-	Audiences []string `json:"audiences"`
-	// JWKSURL is where its keys are; found by OIDC discovery when empty.
-	JWKSURL string `json:"jwksUrl,omitempty"`
-	// CAFile holds the PEM roots that it is trusted by, in place of the system's.
-	CAFile string `json:"caFile,omitempty"`
-	// Rules say who a token is for. The first that fits counts.
-	Rules []Rule `json:"rules"`
-}
-
-// Rule is for tokens that have all of its claims: the claim is this text, or a list that has it; scope and scp may also be texts
-// that have it between blanks.
-type Rule struct {
-	Claims map[string]string `json:"claims,omitempty"`
-	// IDClaim names the claim that is the caller's id: sub when empty.
-	IDClaim string `json:"idClaim,omitempty"`
-	Grant
-}
-
-// algorithms are those with a public key. A token says itself which one it has, so that none and the symmetric ones must not be.
-var algorithms = []string{
-	oidc.RS256, oidc.RS384, oidc.RS512, oidc.PS256, oidc.PS384, oidc.PS512, oidc.ES256, oidc.ES384, oidc.ES512, oidc.EdDSA,
-}
-
-// issuer is an Issuer in force.
+// issuer is one whose tokens are taken.
 type issuer struct {
-	Issuer
-
-	keys   *keySet
-	config *oidc.Config
-
-	mu       sync.Mutex
-	verified map[[sha256.Size]byte]verified // guarded by mu
-	of       int                            // the generation of keys that verified is of; guarded by mu
+	name      string
+	audiences []string
+	idPrefix  string
+	rules     []rule
+	keys      *keySet
 }
 
-type verified struct {
-	caller Caller
-	until  time.Time
-}
-
-func (a *Authenticator) newIssuer(from Issuer) (*issuer, error) {
-	if err := safeURL(from.Issuer); err != nil {
-		return nil, fmt.Errorf("issuer: %w", err)
+// bearer is whom a token names.
+func (k *callers) bearer(ctx context.Context, text string, now time.Time) (Caller, error) {
+	if len(k.issuers) == 0 {
+		return Caller{}, refuse("this service takes no bearer tokens: use %s", k.methods())
 	}
-	if from.JWKSURL != "" {
-		if err := safeURL(from.JWKSURL); err != nil {
-			return nil, fmt.Errorf("jwksUrl: %w", err)
-		}
-	}
-	if len(from.Audiences) == 0 || slices.Contains(from.Audiences, "") {
-		return nil, errors.New("audiences needs what aud is in tokens that are meant for Verdict: a token for another service must not open this one")
-	}
-	if len(from.Rules) == 0 {
-		return nil, errors.New("rules is empty, so no token would be of use")
-	}
-	for i, rule := range from.Rules {
-		if err := rule.Grant.check(); err != nil {
-			return nil, fmt.Errorf("rules[%d]: %w", i, err)
-		}
-	}
-	client, err := issuerClient(from.CAFile)
-	if err != nil {
-		return nil, err
-	}
-	is := &issuer{Issuer: from, verified: map[[sha256.Size]byte]verified{}}
-	is.keys = &keySet{
-		issuer: from.Issuer, url: from.JWKSURL, discover: from.JWKSURL == "", client: client, now: a.now, log: a.cfg.Logger,
-		count: func(outcome string) { a.metrics.fetches.WithLabelValues(from.Issuer, outcome).Inc() },
-	}
-	is.config = &oidc.Config{
-		SkipClientIDCheck: true, SupportedSigningAlgs: algorithms, Now: a.now, // audiences, of which there may be several, are looked at below
-	}
-	return is, nil
-}
-
-// safeURL refuses a URL whose answers anybody on the way could replace.
-func safeURL(text string) error {
-	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && (u.Scheme != "http" || !loopbackHost(u.Host)) {
-		return fmt.Errorf("%q must be an https URL; http is for this machine", text)
-	}
-	return nil
-}
-
-func issuerClient(caFile string) (*http.Client, error) {
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConns: 2, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true}
-	if caFile != "" {
-		pem, err := readBounded(caFile, maxFile)
-		if err != nil {
-			return nil, fmt.Errorf("caFile: %w", err)
-		}
-		roots := x509.NewCertPool()
-		if !roots.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("caFile: %s has no certificate in PEM", caFile)
-		}
-		transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
-	}
-	return &http.Client{
-		Transport:     transport,
-		Timeout:       fetchTimeout,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}, nil
-}
-
-var errToken = refuse("the bearer token is not one that this service can read: it needs a signed JWT of a configured issuer")
-
-// bearer knows a caller by a token.
-func (a *Authenticator) bearer(ctx context.Context, token string, known *callers) (Caller, error) {
-	if len(token) > maxToken {
-		return Caller{}, refuse("the bearer token has %d bytes: at most %d are taken", len(token), maxToken)
-	}
-	name, err := issuerOf(token)
-	if err != nil {
-		return Caller{}, errToken
-	}
-	is := known.issuers[name]
-	if is == nil {
-		return Caller{}, refuse("the issuer of the bearer token is not known here: an operator adds it to issuers in the file of --callers")
-	}
-	sum := sha256.Sum256([]byte(token))
-	if caller, ok := is.recall(sum, a.now()); ok {
+	sum := sha256.Sum256([]byte(text))
+	if caller, ok := k.tokens.get(sum, now); ok {
 		return caller, nil
 	}
-	generation := is.keys.generation()
-	claims, expiry, err := is.verify(ctx, token)
+	token, err := jose.ParseSignedCompact(text, algorithms)
+	if err != nil {
+		return Caller{}, refuse("the bearer token must be a JWT signed with one of %v; others, and those with alg none or HS…, "+
+			"are never taken", algorithms)
+	}
+	is, err := k.issuerOf(token)
 	if err != nil {
 		return Caller{}, err
 	}
-	caller, err := is.grant(claims)
+	signedBy, err := is.verify(ctx, token, now)
+	if err != nil {
+		return Caller{}, err
+	}
+	caller, until, err := is.caller(token.UnsafePayloadWithoutVerification(), now)
 	if err == nil {
-		is.remember(sum, verified{caller, expiry}, generation)
+		k.tokens.put(sum, verified{caller: caller, until: until, keys: signedBy, set: is.keys})
 	}
 	return caller, err
 }
 
-// issuerOf reads a token's issuer, which nothing vouches for yet.
-func issuerOf(token string) (string, error) {
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return "", errToken
+// issuerOf is the issuer whom the token names. That is not verified yet, and only says whose keys to try.
+func (k *callers) issuerOf(token *jose.JSONWebSignature) (*issuer, error) {
+	var claims jwt.Claims
+	if err := josejson.Unmarshal(token.UnsafePayloadWithoutVerification(), &claims); err != nil {
+		return nil, refuse("the claims of the bearer token cannot be read")
 	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		return "", err
+	is, ok := k.issuers[claims.Issuer]
+	if !ok {
+		return nil, refuse("the issuer of the bearer token (claim iss) is none whose tokens this service takes; they are " +
+			"compared letter by letter. Ask its operator which are taken")
 	}
-	var claims struct {
-		Issuer string `json:"iss"`
-	}
-	return claims.Issuer, json.Unmarshal(payload, &claims)
+	return is, nil
 }
 
-// attempt keeps the error of a key set, of which the library passes on only the text.
-type attempt struct {
-	keys *keySet
-	err  error
-}
-
-// VerifySignature implements oidc.KeySet.
-func (a *attempt) VerifySignature(ctx context.Context, token string) (payload []byte, err error) {
-	payload, a.err = a.keys.VerifySignature(ctx, token)
-	return payload, a.err
-}
-
-// verify turns the library's errors, which quote what is in the token, into texts of ours.
-func (is *issuer) verify(ctx context.Context, token string) (map[string]any, time.Time, error) {
-	attempt := &attempt{keys: is.keys}
-	verified, err := oidc.NewVerifier(is.Issuer.Issuer, attempt, is.config).Verify(ctx, token)
-	expired, isExpired := errors.AsType[*oidc.TokenExpiredError](err)
+// verify is nil, with the keys that say so, when the issuer signed the token.
+func (is *issuer) verify(ctx context.Context, token *jose.JSONWebSignature, now time.Time) (*keys, error) {
+	known := is.keys.usable(now)
+	if known.verify(token) {
+		return known, nil
+	}
+	fetching, pause := is.keys.fetch(now)
+	if fetching != nil {
+		select {
+		case <-fetching:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: the keys of issuer %s did not arrive within the time of the request: try again",
+				ErrUnavailable, is.name)
+		}
+	}
+	newer := is.keys.usable(now)
 	switch {
-	case isExpired:
-		return nil, time.Time{}, refuse("the bearer token has expired, at %s: get a new one", expired.Expiry.UTC().Format(time.RFC3339))
-	case errors.Is(attempt.err, errKeys):
-		return nil, time.Time{}, refuse("%w", errKeys)
-	case errors.Is(attempt.err, errUnknownKey):
-		return nil, time.Time{}, refuse("%w", errUnknownKey)
-	case err != nil:
-		return nil, time.Time{}, refuse("the bearer token does not hold: it is not signed by its issuer with one of %s, or not valid yet",
-			strings.Join(algorithms, ", "))
+	case newer == nil:
+		return nil, fmt.Errorf("%w: the keys of issuer %s cannot be had at the moment: try again in %d seconds",
+			ErrUnavailable, is.name, int(max(pause, time.Second).Seconds()))
+	case newer != known && newer.verify(token):
+		return newer, nil
 	}
-	if !slices.ContainsFunc(verified.Audience, func(aud string) bool { return slices.Contains(is.Audiences, aud) }) {
-		return nil, time.Time{}, refuse("the bearer token is for another audience: ask its issuer for one whose aud is %s", strings.Join(is.Audiences, " or "))
-	}
-	var claims map[string]any
-	if err := verified.Claims(&claims); err != nil {
-		return nil, time.Time{}, errToken
-	}
-	return claims, verified.Expiry, nil
+	return nil, refuse("the bearer token is not signed with a key that issuer %s publishes. If the issuer changed its keys within "+
+		"the last seconds, try again in %s", is.name, keyPause)
 }
 
-// grant is who the claims are of.
-func (is *issuer) grant(claims map[string]any) (Caller, error) {
-	for _, rule := range is.Rules {
-		if !rule.fits(claims) {
-			continue
-		}
-		name := rule.IDClaim
-		if name == "" {
-			name = "sub"
-		}
-		id, _ := claims[name].(string)
-		if id == "" {
-			return Caller{}, fmt.Errorf("%w: the bearer token has no claim %q, which would say who its bearer is", ErrForbidden, name)
-		}
-		return Caller{Account: rule.Account, ID: id, Roles: rule.Roles}, nil
+// caller is whom the claims mean, which the issuer signed, and until when.
+func (is *issuer) caller(payload []byte, now time.Time) (Caller, time.Time, error) {
+	var standard jwt.Claims
+	if err := josejson.Unmarshal(payload, &standard); err != nil {
+		return Caller{}, time.Time{}, refuse("the claims of the bearer token cannot be read")
 	}
-	return Caller{}, fmt.Errorf("%w: the bearer token is genuine, and no rule of its issuer is for one with its claims: "+
-		"an operator adds one to rules in the file of --callers", ErrForbidden)
+	if standard.Expiry == nil {
+		return Caller{}, time.Time{}, refuse("the bearer token has no end (claim exp), and must have one")
+	}
+	err := standard.ValidateWithLeeway(jwt.Expected{Issuer: is.name, AnyAudience: is.audiences, Time: now}, leeway)
+	if err != nil {
+		return Caller{}, time.Time{}, explain(err, standard, now)
+	}
+	claims := map[string]any{}
+	decoder := json.NewDecoder(bytes.NewReader(payload))
+	decoder.UseNumber()
+	if err := decoder.Decode(&claims); err != nil {
+		return Caller{}, time.Time{}, refuse("the claims of the bearer token cannot be read")
+	}
+	i := slices.IndexFunc(is.rules, func(r rule) bool { return fits(r.claims, claims) })
+	if i < 0 {
+		return Caller{}, time.Time{}, fmt.Errorf("%w: the bearer token is valid, but its claims fit no rule of this service for "+
+			"issuer %s: its operator must add one to the callers file", ErrForbidden, is.name)
+	}
+	caller := is.rules[i].caller
+	id, _ := claims[is.rules[i].idClaim].(string)
+	if caller.ID = is.idPrefix + id; id == "" || validID(caller.ID) != nil {
+		return Caller{}, time.Time{}, fmt.Errorf("%w: the claim %s of the bearer token, by which this service knows its callers, "+
+			"must be 1 to 256 bytes of printable text", ErrForbidden, is.rules[i].idClaim)
+	}
+	return caller, standard.Expiry.Time().Add(leeway), nil
 }
 
-func (r Rule) fits(claims map[string]any) bool {
-	for name, want := range r.Claims {
-		if !claimHas(name, claims[name], want) {
+// explain says what is wrong with a token that the issuer did sign.
+func explain(err error, claims jwt.Claims, now time.Time) error {
+	switch {
+	case errors.Is(err, jwt.ErrInvalidAudience):
+		return refuse("the bearer token is not for this service: none of its audiences (claim aud) is one that is taken here. " +
+			"Ask the operator for the right one, and the issuer for a token with it")
+	case errors.Is(err, jwt.ErrExpired):
+		return refuse("the bearer token ended at %s and here it is %s: get a new one", stamp(claims.Expiry.Time()), stamp(now))
+	case errors.Is(err, jwt.ErrNotValidYet):
+		return refuse("the bearer token begins at %s and here it is %s: check the clocks", stamp(claims.NotBefore.Time()), stamp(now))
+	case errors.Is(err, jwt.ErrIssuedInTheFuture):
+		return refuse("the bearer token was issued at %s and here it is %s: check the clocks", stamp(claims.IssuedAt.Time()), stamp(now))
+	}
+	return refuse("the bearer token is not valid here")
+}
+
+// rule gives tokens a place.
+type rule struct {
+	claims  map[string]claim
+	idClaim string
+	caller  Caller // but for its ID
+}
+
+// claim is what a rule wants a claim to be: one of some values, or an object with certain claims of its own.
+type claim struct {
+	values []any // strings, booleans, json.Numbers
+	object map[string]claim
+}
+
+// UnmarshalJSON takes a value, an array of values, or an object.
+func (c *claim) UnmarshalJSON(data []byte) error {
+	if bytes.HasPrefix(data, []byte("{")) {
+		return json.Unmarshal(data, &c.object)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber()
+	var value any
+	if err := decoder.Decode(&value); err != nil {
+		return err
+	}
+	c.values = listed(value)
+	if len(c.values) == 0 || slices.ContainsFunc(c.values, func(v any) bool { return !scalar(v) }) {
+		return &json.UnmarshalTypeError{Field: "claims", Type: reflect.TypeFor[claim]()}
+	}
+	return nil
+}
+
+func scalar(v any) bool {
+	switch v.(type) {
+	case string, bool, json.Number:
+		return true
+	}
+	return false
+}
+
+// listed is the array, or the value as an array of one.
+func listed(v any) []any {
+	if list, ok := v.([]any); ok {
+		return list
+	}
+	return []any{v}
+}
+
+// fits says whether each claim that is wanted is there, and has, or is an array that has, one of the values.
+func fits(want map[string]claim, have map[string]any) bool {
+	for name, w := range want {
+		if !w.fits(have[name]) {
 			return false
 		}
 	}
 	return true
 }
 
-func claimHas(name string, claim any, want string) bool {
-	switch claim := claim.(type) {
-	case string:
-		return claim == want || (name == "scope" || name == "scp") && slices.Contains(strings.Fields(claim), want)
-	case bool:
-		return strconv.FormatBool(claim) == want
-	case []any:
-		return slices.Contains(claim, any(want))
+func (c claim) fits(have any) bool {
+	if c.object != nil {
+		object, ok := have.(map[string]any)
+		return ok && fits(c.object, object)
 	}
-	return false
+	return slices.ContainsFunc(listed(have), func(v any) bool { return scalar(v) && slices.Contains(c.values, v) })
 }
 
-// recall is who a token is known to be of.
-func (is *issuer) recall(sum [sha256.Size]byte, now time.Time) (Caller, bool) {
-	is.mu.Lock()
-	defer is.mu.Unlock()
-	if current := is.keys.generation(); is.of != current {
-		clear(is.verified)
-		is.of = current
-	}
-	known, ok := is.verified[sum]
-	return known.caller, ok && now.Before(known.until)
+// maxTokens is how many tokens are remembered, in each of two generations. A token costs some hundred bytes.
+const maxTokens = 4 << 10
+
+// verified is what is known of a token, as long as its issuer's keys stay the same.
+type verified struct {
+	caller Caller
+	until  time.Time
+	keys   *keys // that verified it
+	set    *keySet
 }
 
-// remember keeps what keys of a generation have verified, unless there are others by now.
-func (is *issuer) remember(sum [sha256.Size]byte, v verified, generation int) {
-	is.mu.Lock()
-	defer is.mu.Unlock()
-	if is.of != generation {
-		return
+// tokenCache remembers tokens that were taken, by their SHA-256: looking one up is a fiftieth of the work. Only tokens
+// that were taken get in, and what was not asked for lately goes first.
+type tokenCache struct {
+	mu       sync.RWMutex
+	new, old map[[sha256.Size]byte]verified
+}
+
+func newTokenCache() *tokenCache { return &tokenCache{new: map[[sha256.Size]byte]verified{}} }
+
+// get is the caller, unless the token has ended or the issuer's keys are others now.
+func (c *tokenCache) get(sum [sha256.Size]byte, now time.Time) (Caller, bool) {
+	c.mu.RLock()
+	v, ok := c.new[sum]
+	aged := false
+	if !ok {
+		v, aged = c.old[sum]
 	}
-	if len(is.verified) >= maxVerified {
-		clear(is.verified)
+	c.mu.RUnlock()
+	if !ok && !aged || now.After(v.until) || v.set.usable(now) != v.keys {
+		return Caller{}, false
 	}
-	is.verified[sum] = v
+	if aged {
+		c.put(sum, v)
+	}
+	return v.caller, true
+}
+
+func (c *tokenCache) put(sum [sha256.Size]byte, v verified) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.new) >= maxTokens {
+		c.old, c.new = c.new, map[[sha256.Size]byte]verified{}
+	}
+	c.new[sum] = v
 }

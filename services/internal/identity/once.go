@@ -1,50 +1,94 @@
 package identity
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"sync"
 	"time"
 )
 
-// maxOnce is how many signatures are remembered at the most, in each half of the time. A caller needs to have a key to fill it.
-const maxOnce = 1 << 20
+const (
+	// signatureWindow is by how much the time of a signature may differ from ours, either way. It is AWS's.
+	signatureWindow = 5 * time.Minute
+	// memoryTime is how long a signature is remembered: from when it was first taken, with a clock that was ahead
+	// by the whole window, until it is refused for its age, and a minute for what happens between Authenticate and Once.
+	memoryTime = 2*signatureWindow + time.Minute
+	// maxMemory is how many signatures of one access key are remembered: 99 changes a second. It costs 5 MiB at most.
+	maxMemory = 64 << 10
+)
 
-// once remembers signatures for as long as they are good: from signatureWindow before their time to signatureWindow after it.
-// Those of the present period and of the one before are kept, each as long as that.
-type once struct {
-	mu           sync.Mutex
-	begun        time.Time
-	seen, before map[signature]struct{} // guarded by mu
+// signed is the signature that a caller was recognised by.
+type signed struct {
+	memory    *memory
+	signature [sha256.Size]byte
+	at        time.Time // as it says
 }
 
-const oncePeriod = 2 * signatureWindow
-
-// Once is nil for a request that was not seen before. It is for requests that change something: what was signed once is carried
-// out once by this process. A request that is repeated must be signed anew, as SDKs do. Callers who do not sign are not looked
-// at: nobody can repeat what they sent without being able to send anything.
+// Once takes the signature of a caller who changes something; a second time it is refused, so that nobody who read a
+// request on its way can make it happen again. Callers recognised in other ways pass: their requests carry nothing
+// that was made for one request alone.
+//
+// The memory is this process's: who runs several replicas has one repeat at each other replica to expect, and a
+// signature from before the start of this process is refused, since nobody here knows whether it was taken. Memory is
+// bounded for each access key, and refuses when it is full instead of forgetting: who floods stops only itself.
 func (a *Authenticator) Once(c Caller) error {
-	if c.Method != MethodSigV4 {
+	if c.signed == nil {
 		return nil
 	}
-	now := a.now()
-	o := &a.once
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if now.Sub(o.begun) >= oncePeriod {
-		o.before = o.seen
-		if now.Sub(o.begun) >= 2*oncePeriod {
-			o.before = nil
-		}
-		o.seen, o.begun = map[signature]struct{}{}, now
+	reason, err := c.signed.memory.take(c.signed, a.started, a.now())
+	if err != nil {
+		a.metrics.repeats.WithLabelValues(reason).Inc()
 	}
-	_, seen := o.seen[c.signature]
-	_, earlier := o.before[c.signature]
-	switch {
-	case seen || earlier:
-		return refuse("this signature was used before: sign the request anew. (A second request of the same second that says the same " +
-			"has the same signature.)")
-	case len(o.seen) >= maxOnce:
-		return refuse("more than %d signed changes came within %v: wait, and sign the request anew", maxOnce, oncePeriod)
-	}
-	o.seen[c.signature] = struct{}{}
-	return nil
+	return err
 }
+
+// memory holds the signatures of one access key that were taken within memoryTime.
+type memory struct {
+	mu    sync.Mutex
+	taken map[[sha256.Size]byte]struct{}
+	order []taken // oldest first
+}
+
+type taken struct {
+	signature [sha256.Size]byte
+	at        time.Time
+}
+
+func newMemory() *memory { return &memory{taken: map[[sha256.Size]byte]struct{}{}} }
+
+// take is nil the first time; else there is a reason, for the counter.
+func (m *memory) take(s *signed, started, now time.Time) (reason string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.forgetLocked(now)
+	if _, again := m.taken[s.signature]; again {
+		return "repeated", refuse("this signed request was taken before, and a change is made once: sign every request anew. " +
+			"Two equal requests signed within the same second have the same signature")
+	}
+	if s.at.Before(started.Truncate(time.Second)) {
+		return "early", refuse("this request was signed at %s, before this service started at %s, which cannot know whether "+
+			"it was taken before: sign it again, and set the clock if it is behind", stamp(s.at), stamp(started))
+	}
+	if len(m.taken) >= maxMemory {
+		return "full", fmt.Errorf("%w: with this access key %d changes were signed within %s, more than can be told from "+
+			"repeats: wait some minutes, or spread the changes over several access keys", ErrExhausted, maxMemory, memoryTime)
+	}
+	m.taken[s.signature] = struct{}{}
+	m.order = append(m.order, taken{s.signature, now})
+	return "", nil
+}
+
+// forgetLocked drops what a repeat of would be refused for its age.
+func (m *memory) forgetLocked(now time.Time) {
+	old := 0
+	for old < len(m.order) && now.Sub(m.order[old].at) > memoryTime {
+		delete(m.taken, m.order[old].signature)
+		old++
+	}
+	if old == len(m.order) {
+		m.order = nil // a burst of long ago keeps no memory
+	}
+	m.order = m.order[min(old, len(m.order)):]
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -201,20 +201,30 @@ func (e *Edge) admit(ctx context.Context, c *call) *Error {
 	}
 	if e.cfg.Access.Changes(action) {
 		if err := e.cfg.Callers.Once(c.caller); err != nil {
-			return e.Refusal(ctx, &Error{Code: connect.CodeUnauthenticated, Reason: "repeated", Message: err.Error()})
+			return e.Refusal(ctx, notKnown(http.Header{}, err))
 		}
 	}
 	return nil
 }
 
-// notKnown is why a request has no caller. Its body may have been read for that, and been too large.
+// notKnown is why a request has no caller, or is not taken from the one it has. Its body may have been read for that, and been too
+// large.
 func notKnown(answer http.Header, err error) *Error {
-	if large, ok := errors.AsType[*http.MaxBytesError](err); ok {
+	out := &Error{Code: connect.CodeUnauthenticated, Message: err.Error()}
+	large, isLarge := errors.AsType[*http.MaxBytesError](err)
+	switch {
+	case isLarge:
 		return Errorf(connect.CodeResourceExhausted, "too_large", "the request has more than %d bytes", large.Limit)
+	case errors.Is(err, identity.ErrForbidden):
+		out.Code = connect.CodePermissionDenied
+	case errors.Is(err, identity.ErrUnavailable):
+		out.Code = connect.CodeUnavailable
+	case errors.Is(err, identity.ErrExhausted):
+		out.Code = connect.CodeResourceExhausted
+	case errors.Is(err, identity.ErrUnauthenticated):
+		answer.Set("WWW-Authenticate", "Bearer")
+	default: // the body could not be read
+		out = Errorf(connect.CodeInvalidArgument, "unreadable", "the body of the request could not be read")
 	}
-	if errors.Is(err, identity.ErrForbidden) {
-		return &Error{Code: connect.CodePermissionDenied, Reason: "no_rule", Message: err.Error()}
-	}
-	answer.Set("WWW-Authenticate", "Bearer")
-	return &Error{Code: connect.CodeUnauthenticated, Message: err.Error()}
+	return out
 }

@@ -43,8 +43,8 @@ func secureURL(n *testenv.NATS) string {
 	return "tls://" + address
 }
 
-// connected is nil when the connection stands.
-func connected(conn *nats.Conn) error {
+// connectedTLS is nil when the connection stands.
+func connectedTLS(conn *nats.Conn) error {
 	if !conn.IsConnected() {
 		return errors.Join(errors.New("not connected"), conn.LastError())
 	}
@@ -65,7 +65,7 @@ func TestConnectInTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	testenv.Eventually(t, "the connection", func() error { return connected(conn) })
+	testenv.Eventually(t, "the connection", func() error { return connectedTLS(conn) })
 	state, err := conn.TLSConnectionState()
 	if err != nil || len(state.VerifiedChains) == 0 {
 		t.Errorf("not verified: %v", err)
@@ -90,7 +90,7 @@ func TestConnectInTLS(t *testing.T) {
 	if _, err := tr.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	testenv.Eventually(t, "the connection", func() error { return connected(conn) })
+	testenv.Eventually(t, "the connection", func() error { return connectedTLS(conn) })
 }
 
 func copyFile(t *testing.T, to, from string) {
