@@ -36,7 +36,7 @@ func TestMessagesOfControlAreBounded(t *testing.T) {
 		_, _ = w.Write(make([]byte, maxEvents+1))
 	}))
 	defer server.Close()
-	_, err := newEvents(server.URL, nil).Head(t.Context(), &eventv1.HeadRequest{})
+	_, err := newEvents(server.URL, http.DefaultTransport).Head(t.Context(), &eventv1.HeadRequest{})
 	if connect.CodeOf(err) != connect.CodeResourceExhausted {
 		t.Error(err)
 	}

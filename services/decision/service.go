@@ -18,10 +18,10 @@ import (
 	"github.com/verdict-io/verdict/proto/gen/verdict/event/v1/eventv1connect"
 	"github.com/verdict-io/verdict/services/decision/internal/decisionlog"
 	"github.com/verdict-io/verdict/services/follow"
+	"github.com/verdict-io/verdict/services/internal/identity"
 	"github.com/verdict-io/verdict/services/internal/process"
 	"github.com/verdict-io/verdict/services/internal/rpc"
 	"github.com/verdict-io/verdict/services/internal/stream"
-	"github.com/verdict-io/verdict/services/internal/trust"
 )
 
 // Config is what a node is told.
@@ -31,6 +31,7 @@ type Config struct {
 	Name        string
 	Dir         string
 	ControlURL  string
+	Credentials string // file, for control; "" shows none but the certificate
 	NATSURL     string
 	NATSKey     string // file; "" for a NATS that knows no users
 	TrustedKeys string // file
@@ -45,6 +46,7 @@ func (c *Config) Register(fs *process.Flags) {
 	fs.String(&c.Name, "node", "VERDICT_NODE", hostName(), "`NAME` of this node, the same at every start and no other node's: 1 to 64 of [A-Za-z0-9_-]")
 	fs.String(&c.Dir, "dir", "VERDICT_DECISION_DIR", "", "`FOLDER` of this node's own for its state and for decisions that are not in ClickHouse yet")
 	fs.String(&c.ControlURL, "control-url", "VERDICT_CONTROL_URL", "http://127.0.0.1:7401", "`URL` of control, or of a balancer before its replicas")
+	fs.String(&c.Credentials, "credentials", "", "", "JSON `FILE` that makes this node known to control, in the role node: {\"accessKeyId\", \"secretAccessKey\"} or {\"tokenFile\"}; without it the certificate of --tls-cert does")
 	fs.Secret(&c.NATSURL, "nats-url", "VERDICT_NATS_URL", "nats://127.0.0.1:7422", "`URL` of NATS; several behind commas")
 	fs.String(&c.NATSKey, "nats-key", "", "", "`FILE` with the seed of this service's NATS user, decision.nk or node-NAME.nk of `verdict nats-config`; without it NATS must take anybody")
 	fs.String(&c.TrustedKeys, "trusted-keys", "VERDICT_TRUSTED_KEYS", "", "JSON `FILE` of the public keys that events may be signed with")
@@ -130,6 +132,10 @@ func (s *Service) open(cfg Config, keys stream.Keyring) error {
 	if err != nil {
 		return fmt.Errorf("control url: %w", err)
 	}
+	transport, err := identity.Present(cfg.Credentials, s.proc.Trust.Transport(), cfg.Region)
+	if err != nil {
+		return err
+	}
 	if s.conn, err = stream.Connect(stream.Connection{URL: cfg.NATSURL, Name: "verdict-decision-" + cfg.Name, KeyFile: cfg.NATSKey, Trust: s.proc.Trust, Logger: s.proc.Logger}); err != nil {
 		return err
 	}
@@ -142,7 +148,7 @@ func (s *Service) open(cfg Config, keys stream.Keyring) error {
 	}
 	s.node = NewNode(s.log, s.proc.Registry)
 	s.follower, err = follow.New(follow.Config{
-		Conn: s.conn, Events: newEvents(cfg.ControlURL, s.proc.Trust), Keys: keys,
+		Conn: s.conn, Events: newEvents(cfg.ControlURL, transport), Keys: keys,
 		Dir: filepath.Join(cfg.Dir, "state"), Publish: s.node.Publish, Logger: s.proc.Logger, Registerer: s.proc.Registry,
 	})
 	if err != nil {
@@ -155,8 +161,8 @@ func (s *Service) open(cfg Config, keys stream.Keyring) error {
 // maxEvents bounds a message of control: a page of events has about 2 MiB at most.
 const maxEvents = 4 << 20
 
-func newEvents(url string, t *trust.Trust) eventv1connect.EventServiceClient {
-	return eventv1connect.NewEventServiceClient(&http.Client{Transport: t.Transport()}, url, connect.WithReadMaxBytes(maxEvents))
+func newEvents(url string, transport http.RoundTripper) eventv1connect.EventServiceClient {
+	return eventv1connect.NewEventServiceClient(&http.Client{Transport: transport}, url, connect.WithReadMaxBytes(maxEvents))
 }
 
 // build is the version of the program, as the module system knows it.

@@ -23,6 +23,7 @@ var verbs = []verb{
 	{"keygen", "makes the key that control signs with, and the secret of ClickHouse's users", keygen},
 	{"fsck", "checks the log, and the stream against it", fsck},
 	{"nats-config", "prints the configuration of a NATS in which each service has its own user", natsConfig},
+	{"access-rules", "prints the rules of who may do what, in Cedar, or checks others", accessRules},
 	{"clickhouse-users", "prints the users.xml of a ClickHouse that keeps decisions", clickhouseUsers},
 }
 

@@ -117,6 +117,18 @@ func (c *Credentials) Transport(base http.RoundTripper, region string) http.Roun
 	return SigningTransport(base, c.keyID, c.secret, region)
 }
 
+// Present is base with the credentials of a file in each request that it is handed, and base alone for no file.
+func Present(file string, base http.RoundTripper, region string) (http.RoundTripper, error) {
+	if file == "" {
+		return base, nil
+	}
+	c, err := ReadCredentials(file)
+	if err != nil {
+		return nil, err
+	}
+	return c.Transport(base, region), nil
+}
+
 // token is what the file of the token holds now.
 func (c *Credentials) token() (string, error) {
 	data, err := readBounded(c.tokenFile, maxCredentialsFile)

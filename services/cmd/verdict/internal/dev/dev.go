@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/verdict-io/verdict/services/internal/identity"
 )
 
 // Config is what a run is told.
@@ -89,6 +91,9 @@ func (r *run) start(ctx context.Context) (urls, error) {
 		err = os.MkdirAll(r.Dir, 0o700)
 	}
 	if err == nil {
+		err = r.writeCallers()
+	}
+	if err == nil {
 		err = r.startNATS()
 	}
 	if err == nil {
@@ -106,6 +111,25 @@ func (r *run) start(ctx context.Context) (urls, error) {
 	r.decision, u.decision, err = r.service(ctx, "decision", r.DecisionAddr, "VERDICT_CONTROL_URL="+u.control, "VERDICT_NODE=dev",
 		"VERDICT_DECISION_DIR="+filepath.Join(r.Dir, "decision"))
 	return u, err
+}
+
+// devCallers is who may call beside those on this machine: whoever signs with the access key dev and its secret dev, in all roles
+// but that of a node, which would see the log of all accounts.
+const devCallers = `{"accessKeys": [{"accessKeyId": "dev", "secretAccessKey": "dev", "account": "` + identity.DefaultAccount + `", "id": "dev",
+  "roles": ["viewer", "author", "enforcer", "gateway", "auditor", "admin"]}]}
+`
+
+// writeCallers has the services know the access key, and still take requests from this machine without one.
+func (r *run) writeCallers() error {
+	if lookup(r.Environ, "VERDICT_CALLERS") != "" {
+		return nil
+	}
+	file := filepath.Join(r.Dir, "callers.json")
+	r.Environ = append(r.Environ, "VERDICT_CALLERS="+file)
+	for _, service := range []string{"CONTROL", "DECISION", "AUDIT"} {
+		r.Environ = append(r.Environ, "VERDICT_"+service+"_LOOPBACK_ACCOUNT="+identity.DefaultAccount)
+	}
+	return os.WriteFile(file, []byte(devCallers), 0o600)
 }
 
 func (r *run) startNATS() error {
