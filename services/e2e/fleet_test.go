@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,7 +65,12 @@ type service struct {
 	log  *bytes.Buffer // complete once the process has ended
 	done chan struct{} // closed when the process has ended
 	told bool          // to end
+
+	client *http.Client // nil is the default one
 }
+
+// http is what asks the service.
+func (s *service) http() *http.Client { return cmp.Or(s.client, http.DefaultClient) }
 
 // start starts a service; one that is started anew keeps its address, since others know it.
 func (f *fleet) start(t testing.TB, name, addr string, environ ...string) *service {
@@ -147,7 +153,7 @@ func (s *service) get(t testing.TB, path string) (int, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := s.http().Do(req)
 	if err != nil {
 		return 0, err.Error()
 	}
@@ -158,15 +164,15 @@ func (s *service) get(t testing.TB, path string) (int, string) {
 }
 
 func (s *service) controlClient() controlv1connect.ControlServiceClient {
-	return controlv1connect.NewControlServiceClient(http.DefaultClient, s.url)
+	return controlv1connect.NewControlServiceClient(s.http(), s.url)
 }
 
 func (s *service) decisionClient() decisionv1connect.DecisionServiceClient {
-	return decisionv1connect.NewDecisionServiceClient(http.DefaultClient, s.url)
+	return decisionv1connect.NewDecisionServiceClient(s.http(), s.url)
 }
 
 func (s *service) auditClient() auditv1connect.AuditServiceClient {
-	return auditv1connect.NewAuditServiceClient(http.DefaultClient, s.url)
+	return auditv1connect.NewAuditServiceClient(s.http(), s.url)
 }
 
 // loadExample makes the refund example, with a limit of 1000, and returns the revision that has it.
