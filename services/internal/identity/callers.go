@@ -43,16 +43,16 @@ type place struct {
 }
 
 type accessKeyEntry struct {
+	place
 	AccessKeyID     string `json:"accessKeyId"`
 	SecretAccessKey string `json:"secretAccessKey"`
 	ID              string `json:"id"`
-	place
 }
 
 type certificateEntry struct {
+	place
 	Subject string `json:"subject"` // see callers.certificate
 	ID      string `json:"id"`
-	place
 }
 
 // issuerEntry is an OpenID Connect issuer. Its keys are found by discovery unless JWKSURL says where they are.
@@ -69,9 +69,9 @@ type issuerEntry struct {
 
 // ruleEntry fits a token that has all of the claims.
 type ruleEntry struct {
+	place
 	Claims  map[string]claim `json:"claims"`
 	IDClaim string           `json:"idClaim"` // whose text becomes the caller's id; "sub" when empty
-	place
 }
 
 // maxCallersFile bounds the callers file: some thousand callers.

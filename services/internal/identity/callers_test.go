@@ -17,15 +17,15 @@ import (
 )
 
 func TestCallersFileRefused(t *testing.T) {
-	key := func(old, new string) string {
-		return `{"accessKeys": [` + strings.Replace(`{"accessKeyId": "dev", "secretAccessKey": "s3cr3t", "account": "123456789012", "id": "dev", "roles": ["admin"]}`, old, new, 1) + `]}`
+	key := func(before, after string) string {
+		return `{"accessKeys": [` + strings.Replace(`{"accessKeyId": "dev", "secretAccessKey": "s3cr3t", "account": "123456789012", "id": "dev", "roles": ["admin"]}`, before, after, 1) + `]}`
 	}
 	cert := func(subject string) string {
 		return `{"certificates": [{"subject": ` + subject + `, "account": "123456789012", "id": "x", "roles": ["admin"]}]}`
 	}
-	issuer := func(old, new string) string {
+	issuer := func(before, after string) string {
 		return `{"issuers": [` + strings.Replace(`{"issuer": "https://login.example", "audiences": ["verdict"], "jwksUrl": "https://login.example/keys",
-			"rules": [{"claims": {"a": "b"}, "account": "123456789012", "roles": ["admin"]}]}`, old, new, 1) + `]}`
+			"rules": [{"claims": {"a": "b"}, "account": "123456789012", "roles": ["admin"]}]}`, before, after, 1) + `]}`
 	}
 	for name, tt := range map[string]struct{ text, says string }{
 		"empty":                      {"", "line 1, column 1: the JSON ends too early"},

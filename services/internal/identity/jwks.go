@@ -84,7 +84,6 @@ func newKeySet(source keySource, logger *slog.Logger, m *metrics) (*keySet, erro
 		}
 	}
 	return &keySet{source: source, logger: logger, metrics: m, client: &http.Client{
-		Timeout: keyTimeout,
 		// A redirect could lead to where nobody looked when the address was configured.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
@@ -184,7 +183,7 @@ func (s *keySet) discover(ctx context.Context) (string, error) {
 	}
 	var document struct {
 		Issuer  string `json:"issuer"`
-		JWKSURI string `json:"jwks_uri"`
+		JWKSURI string `json:"jwks_uri"` //nolint:tagliatelle // OpenID Connect Discovery calls it so
 	}
 	if err := json.Unmarshal(text, &document); err != nil {
 		return "", fmt.Errorf("%s: the answer is not the JSON of a discovery document", address)

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -61,6 +62,9 @@ func newIssuer(t testing.TB, published ...jose.JSONWebKey) *testIssuer {
 			answer(w)
 			return
 		}
+		_ = json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: published})
+	})
+	mux.HandleFunc("/moved", func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: published})
 	})
 	is.Server = httptest.NewServer(mux)
@@ -112,10 +116,7 @@ type claims map[string]any
 
 // with is a copy with one claim changed; nil removes it.
 func (c claims) with(name string, value any) claims {
-	next := claims{}
-	for n, v := range c {
-		next[n] = v
-	}
+	next := maps.Clone(c)
 	if next[name] = value; value == nil {
 		delete(next, name)
 	}
@@ -224,20 +225,20 @@ func TestTokenRefused(t *testing.T) {
 	pem := []byte(part(rsaKey().N)) // what a public key is to somebody who takes HS256 with it
 	signed := func(c claims) string { return token(t, jose.ES256, "ec", ec, c) }
 	text := signed(good)
+	parts := strings.Split(text, ".")
 	for name, tt := range map[string]struct{ text, says string }{
-		"alg none":            {part(claims{"alg": "none"}) + "." + part(good) + ".", "never taken"},
-		"alg none, signed":    {part(claims{"alg": "none", "kid": "ec"}) + text[strings.Index(text, "."):], "never taken"},
-		"HS256":               {token(t, jose.HS256, "ec", pem, good), "never taken"},
-		"no token":            {"", "must be a JWT"},
-		"no JWT":              {"abc", "must be a JWT"},
-		"JSON":                {"{}", "must be a JWT"},
-		"huge":                {strings.Repeat("a", 20000), "longer than"},
-		"another's key":       {token(t, jose.ES256, "ec", stranger, good), "not signed with a key"},
-		"unknown key":         {token(t, jose.ES256, "new", stranger, good), "not signed with a key"},
-		"no key id":           {token(t, jose.ES256, "", ec, good), "not signed with a key"},
-		"key of another kind": {token(t, jose.ES256, "rsa", ec, good), "not signed with a key"},
-		"claims changed": {strings.Split(text, ".")[0] + "." + part(good.with("sub", "root")) + "." + strings.Split(text, ".")[2],
-			"not signed with a key"},
+		"alg none":             {part(claims{"alg": "none"}) + "." + part(good) + ".", "never taken"},
+		"alg none, signed":     {part(claims{"alg": "none", "kid": "ec"}) + text[strings.Index(text, "."):], "never taken"},
+		"HS256":                {token(t, jose.HS256, "ec", pem, good), "never taken"},
+		"no token":             {"", "must be a JWT"},
+		"no JWT":               {"abc", "must be a JWT"},
+		"JSON":                 {"{}", "must be a JWT"},
+		"huge":                 {strings.Repeat("a", 20000), "longer than"},
+		"another's key":        {token(t, jose.ES256, "ec", stranger, good), "not signed with a key"},
+		"unknown key":          {token(t, jose.ES256, "new", stranger, good), "not signed with a key"},
+		"no key id":            {token(t, jose.ES256, "", ec, good), "not signed with a key"},
+		"key of another kind":  {token(t, jose.ES256, "rsa", ec, good), "not signed with a key"},
+		"claims changed":       {parts[0] + "." + part(good.with("sub", "root")) + "." + parts[2], "not signed with a key"},
 		"wrong issuer":         {signed(good.with("iss", "https://evil.example")), "none whose tokens"},
 		"issuer with a slash":  {signed(good.with("iss", is.URL+"/")), "none whose tokens"},
 		"issuer in upper case": {signed(good.with("iss", strings.ToUpper(is.URL))), "none whose tokens"},
@@ -305,6 +306,20 @@ func TestTwoIssuers(t *testing.T) {
 	path := write(t, "callers.json", fmt.Sprintf(`{"issuers": [%s, %s]}`, entry(one, ""), entry(two, "")))
 	if _, err := identity.New(identity.Config{CallersFile: path}); err == nil || !strings.Contains(err.Error(), "idPrefix") {
 		t.Errorf("without prefixes: %v", err)
+	}
+}
+
+// A token that was taken ends all the same.
+func TestTokenEnds(t *testing.T) {
+	ec := ecKey()
+	is := newIssuer(t, public("ec", ec))
+	auth, c := at(knows(t, is.callers("")))
+	r := withToken(token(t, jose.ES256, "ec", ec, is.claims().with("exp", noon.Add(time.Minute).Unix())))
+	for _, after := range []time.Duration{0, 2 * time.Minute, 2*time.Minute + time.Second} {
+		c.Time = noon.Add(after)
+		if _, err := auth.Authenticate(r); (err == nil) != (after <= 2*time.Minute) {
+			t.Errorf("after %s: %v", after, err)
+		}
 	}
 }
 
@@ -399,26 +414,26 @@ verdict_identity_key_fetches_total{issuer="%[1]s",outcome="fetched"} 1
 	}
 }
 
-// What an issuer can answer wrong, when no key is known and when one is.
+// What an issuer can answer wrong, as the log calls it, when no key is known and when one is.
 func TestIssuerThatFails(t *testing.T) {
 	ec := ecKey()
 	for name, answer := range map[string]func(http.ResponseWriter){
-		"an error": func(w http.ResponseWriter) { http.Error(w, "no", http.StatusBadGateway) },
-		"endless": func(w http.ResponseWriter) {
+		"status 502": func(w http.ResponseWriter) { http.Error(w, "no", http.StatusBadGateway) },
+		"larger than": func(w http.ResponseWriter) {
 			for {
 				if _, err := io.WriteString(w, strings.Repeat(" ", 4096)); err != nil {
 					return
 				}
 			}
 		},
-		"no JSON":       func(w http.ResponseWriter) { _, _ = io.WriteString(w, "<html>") },
-		"no set":        func(w http.ResponseWriter) { _, _ = io.WriteString(w, `{"error": "busy"}`) },
-		"too many keys": func(w http.ResponseWriter) { _, _ = io.WriteString(w, `{"keys": [{}`+strings.Repeat(",{}", 100)+`]}`) },
-		"a redirect": func(w http.ResponseWriter) {
-			w.Header().Set("Location", "/.well-known/openid-configuration")
+		"not a JWK set":    func(w http.ResponseWriter) { _, _ = io.WriteString(w, "<html>") },
+		"is not a JWK set": func(w http.ResponseWriter) { _, _ = io.WriteString(w, `{"error": "busy"}`) },
+		"has 101 keys":     func(w http.ResponseWriter) { _, _ = io.WriteString(w, `{"keys": [{}`+strings.Repeat(",{}", 100)+`]}`) },
+		"status 302": func(w http.ResponseWriter) {
+			w.Header().Set("Location", "/moved")
 			w.WriteHeader(http.StatusFound)
 		},
-		"nothing": func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
+		"EOF": func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			is := newIssuer(t, public("ec", ec))
@@ -440,7 +455,7 @@ func TestIssuerThatFails(t *testing.T) {
 			if is.count() != 1 {
 				t.Errorf("asked %d times", is.count())
 			}
-			if !strings.Contains(log.String(), is.URL) || len(log.String()) > 1000 || strings.Contains(log.String(), text) {
+			if !strings.Contains(log.String(), is.URL) || !strings.Contains(log.String(), name) || len(log.String()) > 1000 || strings.Contains(log.String(), text) {
 				t.Errorf("the log says %s", log.String())
 			}
 			is.publish(nil, public("ec", ec))
@@ -463,12 +478,13 @@ func TestIssuerThatFails(t *testing.T) {
 // An issuer whose discovery names somebody else, or another place without TLS.
 func TestDiscoveryIsChecked(t *testing.T) {
 	ec := ecKey()
-	for name, document := range map[string]string{
-		"another issuer": `{"issuer": "https://evil.example", "jwks_uri": "URL/keys"}`,
-		"a slash more":   `{"issuer": "URL/", "jwks_uri": "URL/keys"}`,
-		"no keys":        `{"issuer": "URL"}`,
-		"keys by http":   `{"issuer": "URL", "jwks_uri": "http://keys.example/"}`,
-		"keys in a file": `{"issuer": "URL", "jwks_uri": "file:///etc/passwd"}`,
+	for document, says := range map[string]string{
+		`{"issuer": "https://evil.example", "jwks_uri": "URL/keys"}`: "calls itself",
+		`{"issuer": "URL/", "jwks_uri": "URL/keys"}`:                 "calls itself",
+		`{"issuer": "URL"}`: "is not a URL",
+		`{"issuer": "URL", "jwks_uri": "http://keys.example/"}`: "must begin with https",
+		`{"issuer": "URL", "jwks_uri": "file:///etc/passwd"}`:   "is not a URL",
+		`[]`: "not the JSON",
 	} {
 		mux := http.NewServeMux()
 		server := httptest.NewServer(mux)
@@ -479,9 +495,17 @@ func TestDiscoveryIsChecked(t *testing.T) {
 			_ = json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{public("ec", ec)}})
 		})
 		is := &testIssuer{Server: server}
-		auth, _ := at(knows(t, is.callers("")))
-		if _, err := auth.Authenticate(withToken(token(t, jose.ES256, "ec", ec, is.claims()))); !errors.Is(err, identity.ErrUnavailable) {
-			t.Errorf("%s: %v", name, err)
+		var log strings.Builder
+		auth, err := identity.New(identity.Config{
+			CallersFile: write(t, "callers.json", is.callers("")), Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		auth, _ = at(auth)
+		_, err = auth.Authenticate(withToken(token(t, jose.ES256, "ec", ec, is.claims())))
+		if !errors.Is(err, identity.ErrUnavailable) || !strings.Contains(log.String(), says) {
+			t.Errorf("%s: %v; the log says %s, want %q", document, err, log.String(), says)
 		}
 		server.Close()
 	}
