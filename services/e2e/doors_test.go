@@ -27,10 +27,10 @@ const (
 	keyOne, keyTwo, keyNode, keyViewer = "one", "two", "node", "viewer"
 
 	callersJSON = `{"accessKeys": [
-		{"accessKeyId": "one", "secretAccessKey": "one", "account": "000000000000", "roles": ["viewer", "author", "enforcer", "gateway", "auditor"]},
-		{"accessKeyId": "two", "secretAccessKey": "two", "account": "111111111111", "roles": ["viewer", "author", "enforcer", "gateway", "auditor"]},
-		{"accessKeyId": "viewer", "secretAccessKey": "viewer", "account": "000000000000", "roles": ["viewer"]},
-		{"accessKeyId": "node", "secretAccessKey": "node", "account": "000000000000", "roles": ["node"]}
+		{"accessKeyId": "one", "secretAccessKey": "one", "id": "one", "account": "000000000000", "roles": ["viewer", "author", "enforcer", "gateway", "auditor"]},
+		{"accessKeyId": "two", "secretAccessKey": "two", "id": "two", "account": "111111111111", "roles": ["viewer", "author", "enforcer", "gateway", "auditor"]},
+		{"accessKeyId": "viewer", "secretAccessKey": "viewer", "id": "viewer", "account": "000000000000", "roles": ["viewer"]},
+		{"accessKeyId": "node", "secretAccessKey": "node", "id": "node", "account": "000000000000", "roles": ["node"]}
 	]}`
 )
 
@@ -130,7 +130,8 @@ const (
 	none   = "not_found"
 	denied = "permission_denied"
 
-	aTarget = `{"mcp":{"lambda":{"lambdaArn":"arn:aws:lambda:us-east-1:123456789012:function:f","toolSchema":{"inlinePayload":{"tools":[{"name":"t","description":"$secret","inputSchema":{"type":"SCHEMA_TYPE_OBJECT","properties":{"a":{"type":"SCHEMA_TYPE_STRING"}}}}]}}}}}`
+	aTarget = `{"targetConfiguration":{"mcp":{"lambda":{"lambdaArn":"arn:aws:lambda:us-east-1:123456789012:function:f","toolSchema":{"inlinePayload":[
+		{"name":"t","description":"$secret","inputSchema":{"type":"SCHEMA_TYPE_OBJECT","properties":{"a":{"type":"SCHEMA_TYPE_STRING"}}}}]}}}}}`
 	aCall   = `{"principal":{"type":"AgentCore::OAuthUser","id":"u"},"action":{"type":"AgentCore::Action","id":"T___t"},"resource":{"type":"AgentCore::Gateway","id":"$arn"},"context":{"input":{"a":"$secret"}}}`
 )
 
@@ -200,11 +201,12 @@ func TestEveryDoor(t *testing.T) {
 		}
 		delete(left, s.procedure)
 		body := strings.NewReplacer(values...).Replace(s.body)
+		foreign := strings.ReplaceAll(body, secret, "a text of the stranger")
 		if code, text := d.call(t, "", s.procedure, stream, body); code != "unauthenticated" {
 			t.Errorf("%s for nobody: %q %s", s.procedure, code, text)
 		}
-		code, text := d.call(t, keyTwo, s.procedure, stream, body)
-		if code != s.stranger || strings.Contains(text, secret) && !strings.Contains(body, secret) {
+		code, text := d.call(t, keyTwo, s.procedure, stream, foreign)
+		if code != s.stranger || strings.Contains(text, secret) {
 			t.Errorf("%s for a stranger: %q, want %q: %s", s.procedure, code, s.stranger, text)
 		}
 		for i := 2; i < len(values); i += 2 {
