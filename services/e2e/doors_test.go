@@ -132,7 +132,7 @@ const (
 
 	aTarget = `{"targetConfiguration":{"mcp":{"lambda":{"lambdaArn":"arn:aws:lambda:us-east-1:123456789012:function:f","toolSchema":{"inlinePayload":[
 		{"name":"t","description":"$secret","inputSchema":{"type":"SCHEMA_TYPE_OBJECT","properties":{"a":{"type":"SCHEMA_TYPE_STRING"}}}}]}}}}}`
-	aCall   = `{"principal":{"type":"AgentCore::OAuthUser","id":"u"},"action":{"type":"AgentCore::Action","id":"T___t"},"resource":{"type":"AgentCore::Gateway","id":"$arn"},"context":{"input":{"a":"$secret"}}}`
+	aCall = `{"principal":{"type":"AgentCore::OAuthUser","id":"u"},"action":{"type":"AgentCore::Action","id":"T___t"},"resource":{"type":"AgentCore::Gateway","id":"$arn"},"context":{"input":{"a":"$secret"}}}`
 )
 
 var steps = []step{
@@ -254,3 +254,49 @@ func (d *doors) wantRoles(t *testing.T) {
 		}
 	}
 }
+
+// What was signed once is carried out once: whoever saw a request that changes something cannot send it again. One that reads may
+// be repeated.
+func TestRepeatedChange(t *testing.T) {
+	t.Parallel()
+	d := newDoors(t)
+	for _, tt := range []struct {
+		procedure, body string
+		second          int
+	}{
+		{toControl + "CreatePolicyEngine", `{"name":"E"}`, http.StatusUnauthorized},
+		{toControl + "ListPolicyEngines", `{}`, http.StatusOK},
+	} {
+		var sent *http.Request
+		record := roundTripper(func(r *http.Request) (*http.Response, error) {
+			sent = r
+			return http.DefaultTransport.RoundTrip(r)
+		})
+		again := roundTripper(func(*http.Request) (*http.Response, error) {
+			body, err := sent.GetBody()
+			must(t, err)
+			repeated := sent.Clone(t.Context())
+			repeated.Body = body
+			return http.DefaultTransport.RoundTrip(repeated)
+		})
+		for i, want := range []int{http.StatusOK, tt.second} {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, d.base["verdict.control.v1"]+"/"+tt.procedure, strings.NewReader(tt.body))
+			must(t, err)
+			req.Header.Set("Content-Type", "application/json")
+			transport := identity.SigningTransport(record, keyOne, keyOne, "us-east-1")
+			if i == 1 {
+				transport = again
+			}
+			resp, err := transport.RoundTrip(req)
+			must(t, err)
+			_ = resp.Body.Close()
+			if resp.StatusCode != want {
+				t.Errorf("%s, time %d: %s, want %d", tt.procedure, i+1, resp.Status, want)
+			}
+		}
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
