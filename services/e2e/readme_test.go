@@ -22,7 +22,8 @@ type block struct {
 
 var fence = regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```\n")
 
-// readmeBlocks are the blocks of commands, each with the first block of output behind it, up to the first heading below the title.
+// readmeBlocks are the blocks of commands, each with the first block of output behind it, up to the first heading below that which
+// the text begins with.
 func readmeBlocks(t *testing.T, readme string) []block {
 	t.Helper()
 	screen, _, _ := strings.Cut(readme, "\n## ")
@@ -71,21 +72,23 @@ func masked(t *testing.T, b block, text string) string {
 	return strings.TrimSpace(text)
 }
 
-// The first screen of the README does what it says, in its order, and prints what it shows.
+// The first screen of the README, and what it says about callers, does what it says, in its order, and prints what it shows.
 func TestReadme(t *testing.T) {
 	readme, err := os.ReadFile(filepath.Join(repository(t), "README.md"))
 	must(t, err)
 	p := newPlayground(t)
 	own := strings.NewReplacer("127.0.0.1:7401", p.control, "127.0.0.1:7402", p.decision, "127.0.0.1:7403", p.audit, "stays in .data\n", "stays in "+p.data+"\n")
 	blocks := readmeBlocks(t, own.Replace(string(readme)))
-	if len(blocks) != 4 || !strings.HasSuffix(blocks[0].commands, "make dev\n") || blocks[3].commands != "make reset\n" {
+	_, section, _ := strings.Cut(own.Replace(string(readme)), "\n## Who may call\n")
+	callers := readmeBlocks(t, section)
+	if len(blocks) != 4 || len(callers) != 1 || !strings.HasSuffix(blocks[0].commands, "make dev\n") || blocks[3].commands != "make reset\n" {
 		t.Fatalf("README.md has other blocks than those that this test knows how to run: %v", blocks)
 	}
 	r := p.readmeDev(t, blocks[0])
 	if err := differs(blocks[0], masked(t, blocks[0], r.out.String()), masked(t, blocks[0], blocks[0].prints)); err != nil {
 		t.Error(err)
 	}
-	for _, b := range blocks[1:3] {
+	for _, b := range append(blocks[1:3:3], callers...) {
 		p.readmeBlock(t, b)
 	}
 	must(t, syscall.Kill(-r.cmd.Process.Pid, syscall.SIGINT))
