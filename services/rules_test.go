@@ -129,7 +129,7 @@ const maxMain = 60
 var areas = map[string][]string{
 	"policy":   {},
 	"snapshot": {"policy"},
-	"internal": {"proto/gen", "policy"},
+	"internal": {"proto/gen", "policy", "snapshot"},
 	"follow":   {"proto/gen", "policy", "client", "internal"},
 	"client":   {"proto/gen", "internal"},
 	"control":  forServices,
