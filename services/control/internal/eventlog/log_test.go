@@ -41,7 +41,12 @@ func newBench(t testing.TB) *bench {
 // open opens the log as one more replica.
 func (b *bench) open(t testing.TB) *Log {
 	t.Helper()
-	l, err := Open(t.Context(), b.config(t))
+	return b.openWith(t, b.config(t))
+}
+
+func (b *bench) openWith(t testing.TB, cfg Config) *Log {
+	t.Helper()
+	l, err := Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,10 +53,19 @@ func large(t *testing.T, l *Log, n int) []Request {
 	return requests
 }
 
+// patient is a log that a busy machine does not hurry with so much.
+func patient(t *testing.T) *Log {
+	t.Helper()
+	b := newBench(t)
+	cfg := b.config(t)
+	cfg.AppendTimeout = time.Minute
+	return b.openWith(t, cfg)
+}
+
 // More than fits into one transaction goes into the next, in order.
 func TestAppendLarge(t *testing.T) {
 	t.Parallel()
-	l := newBench(t).open(t)
+	l := patient(t)
 	last := uint64(0)
 	for i, r := range mustAppend(t, l, large(t, l, 20)...) {
 		if r.Revision <= last || len(r.Events) != 2 {
@@ -72,7 +81,7 @@ func TestAppendLarge(t *testing.T) {
 // The second of two transactions is refused: the first's results stand, and the others say why.
 func TestAppendLargeRefused(t *testing.T) {
 	t.Parallel()
-	l := newBench(t).open(t)
+	l := patient(t)
 	requests := large(t, l, 20)
 	now, decided := l.cfg.Now, 0
 	l.cfg.Now = func() time.Time {
