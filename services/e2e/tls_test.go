@@ -15,8 +15,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/nats-io/nats-server/v2/server"
-
 	"github.com/verdict-io/verdict/services/internal/testenv"
 )
 
@@ -30,7 +28,11 @@ func (f *fleet) secure(t *testing.T) *testenv.CA {
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{testenv.Pair(t, cert, key)},
 		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool(),
 	}
-	n := testenv.NewNATSWith(t, func(o *server.Options) { o.TLSConfig, o.TLS, o.TLSVerify = config, true, true })
+	printed, code := f.verdict(t, "nats-config", "--nats-keys", f.keys)
+	if code != 0 {
+		t.Fatal(printed)
+	}
+	n := testenv.NewSecuredNATS(t, fmt.Sprintf("%s\ntls { cert_file: %q, key_file: %q, ca_file: %q, verify: true }\n", printed, cert, key, ca.File))
 	clickhouse, err := url.Parse(f.clickhouse.URL)
 	must(t, err)
 	clickhouse.Host, clickhouse.RawQuery = testenv.NewTLSProxy(t, clickhouse.Host, config).Addr(), "secure=true"

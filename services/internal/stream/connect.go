@@ -52,7 +52,7 @@ func Dial(c Connection) (*nats.Conn, error) {
 func (c Connection) open(options ...nats.Option) (*nats.Conn, error) {
 	secured, err := c.secure()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("nats url: %w", err)
 	}
 	options = append(append(options, nats.Name(c.Name)), secured...)
 	if c.KeyFile != "" {
