@@ -162,8 +162,11 @@ func (s *Service) open(cfg Config, keys stream.Keyring) error {
 const maxEvents = 4 << 20
 
 func newEvents(url string, transport http.RoundTripper) eventv1connect.EventServiceClient {
-	return eventv1connect.NewEventServiceClient(&http.Client{Transport: transport}, url, connect.WithReadMaxBytes(maxEvents))
+	return eventv1connect.NewEventServiceClient(&http.Client{Transport: transport, CheckRedirect: noRedirect}, url, connect.WithReadMaxBytes(maxEvents))
 }
+
+// noRedirect keeps the credentials from going wherever an answer points.
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // build is the version of the program, as the module system knows it.
 func build() string {

@@ -39,6 +39,14 @@ func (f *fleet) secure(t *testing.T) *testenv.CA {
 	f.environ = append(f.environ, "VERDICT_TLS_CA="+ca.File, "VERDICT_TLS_CLIENT_CA="+ca.File,
 		"VERDICT_POSTGRES_URL="+strings.Replace(f.URL, "sslmode=disable", "sslmode=verify-full", 1),
 		"VERDICT_NATS_URL="+strings.Replace(n.URL(), "nats://", "tls://", 1), "VERDICT_CLICKHOUSE_URL="+clickhouse.String())
+	callers := filepath.Join(t.TempDir(), "callers.json")
+	must(t, os.WriteFile(callers, []byte(`{"certificates": [
+		{"subject": "decision", "account": "000000000000", "id": "node-1", "roles": ["node"]},
+		{"subject": "query", "account": "000000000000", "id": "ann", "roles": ["auditor"]}]}`), 0o600))
+	f.environ = append(f.environ, "VERDICT_CALLERS="+callers)
+	for _, name := range []string{"CONTROL", "DECISION", "AUDIT"} { // the test itself calls without a certificate
+		f.environ = append(f.environ, "VERDICT_"+name+"_LOOPBACK_ACCOUNT=000000000000")
+	}
 	for _, name := range []string{"control", "decision", "audit", "query", "fsck", "migrate"} {
 		cert, key := ca.Issue(t, name, "127.0.0.1")
 		prefix := "VERDICT_" + strings.ToUpper(name) + "_TLS_"

@@ -134,18 +134,20 @@ func (w *world) reload() {
 	w.s = again
 }
 
-// Who proposed it cannot approve it, from wherever; the same name by another method is somebody else.
+// Who proposed it cannot approve it, from wherever and by whatever method.
 func TestChangeNeedsAnother(t *testing.T) {
 	t.Parallel()
 	w := twoNeeded(t)
 	w.mustBy(ann, propose(detach("Front")))
-	for _, who := range []policy.Actor{ann, anny} {
+	token := ann
+	token.Method = "oidc"
+	for _, who := range []policy.Actor{ann, anny, token} {
 		_, err := w.by(who, policy.ApproveChange{ID: changeID})
 		refusal{policy.ErrDenied, "same_person", "", "callers on loopback without credentials count as one"}.check(t, err)
 	}
-	token := ann
-	token.Method = "oidc"
-	w.mustBy(token, policy.ApproveChange{ID: changeID})
+	other := ann
+	other.ID = "anna"
+	w.mustBy(other, policy.ApproveChange{ID: changeID})
 }
 
 // Whoever may not weaken enforcement has no say.

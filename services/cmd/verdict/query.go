@@ -49,7 +49,8 @@ func runQuery(ctx context.Context, args, environ []string) error {
 	if err != nil {
 		return err
 	}
-	client := &http.Client{Transport: transport}
+	// Credentials do not go wherever an answer points.
+	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	if format == "json" {
 		return query.JSON(ctx, os.Stdout, client, url, sql)
 	}

@@ -43,7 +43,10 @@ func TestAuthenticate(t *testing.T) {
 		name, remote, host string
 		source             string // "": refused
 		says               string
+		forwarded          string // a header
 	}{
+		{name: "through a proxy", remote: "127.0.0.1:5000", host: "127.0.0.1:7401", forwarded: "X-Forwarded-For", says: "proxy"},
+		{name: "through another", remote: "127.0.0.1:5000", host: "127.0.0.1:7401", forwarded: "Via", says: "proxy"},
 		{name: "IPv4", remote: "127.0.0.1:5000", host: "127.0.0.1:7401", source: "127.0.0.1"},
 		{name: "all of 127/8", remote: "127.8.9.10:5000", host: "localhost:7401", source: "127.8.9.10"},
 		{name: "IPv6", remote: "[::1]:5000", host: "[::1]:7401", source: "::1"},
@@ -63,7 +66,9 @@ func TestAuthenticate(t *testing.T) {
 			t.Parallel()
 			r := httptest.NewRequest(http.MethodPost, "/?account=999999999999", nil)
 			r.RemoteAddr, r.Host = tt.remote, tt.host
-			r.Header.Set("X-Forwarded-For", "127.0.0.1")
+			if tt.forwarded != "" {
+				r.Header.Set(tt.forwarded, "127.0.0.1")
+			}
 			r.Header.Set("X-Account", "999999999999")
 			got, err := auth.Authenticate(r)
 			if tt.source == "" {

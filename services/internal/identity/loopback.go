@@ -21,11 +21,24 @@ func (a *Authenticator) local(known *callers, r *http.Request, peer netip.Addr) 
 	case !onLoopback:
 		return Caller{}, refuse("callers are recognised only on the loopback interface of this machine, "+
 			"and this request came from %q", r.RemoteAddr)
+	case forwarded(r.Header):
+		return Caller{}, refuse("a proxy brought this request, so that it says nothing that it comes from this machine: use credentials, " +
+			"which the operator names with --callers")
 	case !loopbackHost(r.Host):
 		return Caller{}, refuse("callers on loopback must address this service as localhost or by a "+
 			"loopback IP address, and this request is for host %q", r.Host)
 	}
 	return a.loopback, nil
+}
+
+// forwarded says whether something brought the request that was sent elsewhere. Not everything that does so says it.
+func forwarded(h http.Header) bool {
+	for _, name := range [...]string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Via"} {
+		if _, there := h[name]; there {
+			return true
+		}
+	}
+	return false
 }
 
 // loopbackHost says whether a Host header can only mean this machine.

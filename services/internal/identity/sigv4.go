@@ -194,7 +194,7 @@ func hashBody(r *http.Request) (string, error) {
 	if r.Body != nil && r.Body != http.NoBody {
 		var buf bytes.Buffer
 		if r.ContentLength > 0 {
-			buf.Grow(int(min(r.ContentLength, 1<<20)) + bytes.MinRead)
+			buf.Grow(int(min(r.ContentLength, 32<<10)) + bytes.MinRead) // of what is only announced, no more
 		}
 		if _, err := buf.ReadFrom(r.Body); err != nil {
 			return "", fmt.Errorf("reading the body, which is signed: %w", err)

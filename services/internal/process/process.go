@@ -47,7 +47,7 @@ type Common struct {
 	// AccessRules is the file of what callers may do; "" is the rules of the product.
 	AccessRules string
 	// LoopbackAccount is whose account callers on this machine act for who show no credentials. "" is
-	// identity.DefaultAccount while there is no Callers, and nobody's with it.
+	// identity.DefaultAccount while there is no Callers and no TLS.Insecure, and nobody's else.
 	LoopbackAccount string
 	// Region is the one in every ARN, and in the signatures of callers; DefaultRegion when empty.
 	Region string
@@ -72,16 +72,17 @@ func (c *Common) Register(fs *Flags, defaultAddr string) {
 	fs.String(&c.Callers, "callers", "VERDICT_CALLERS", "", "JSON `FILE` of who may call: access keys, OIDC issuers, client certificates")
 	fs.String(&c.AccessRules, "access-rules", "VERDICT_ACCESS_RULES", "", "Cedar `FILE` of what callers may do, in place of the product's rules; `verdict access-rules` prints those")
 	fs.String(&c.LoopbackAccount, "loopback-account", "", "",
-		"12-digit `ACCOUNT` that callers on this machine act for without credentials; without it "+identity.DefaultAccount+
-			", or nobody's once there is --callers")
+		"12-digit `ACCOUNT` that callers on this machine act for without credentials, in every role: never behind a proxy on this machine; without it "+
+			identity.DefaultAccount+", or nobody's once there is --callers or --insecure")
 	fs.Check("loopback-account", identity.ValidAccount)
 	fs.String(&c.Region, "region", "VERDICT_REGION", DefaultRegion, "`REGION` in every ARN, and in the signatures of callers")
 	fs.Require("region")
 }
 
-// loopbackAccount is the setting with its default.
+// loopbackAccount is the setting with its default. There is none for a service that goes without TLS because something else has it:
+// whatever that brings here comes from this machine.
 func (c *Common) loopbackAccount() string {
-	if c.LoopbackAccount == "" && c.Callers == "" {
+	if c.LoopbackAccount == "" && c.Callers == "" && !c.TLS.Insecure {
 		return identity.DefaultAccount
 	}
 	return c.LoopbackAccount

@@ -230,13 +230,18 @@ func TestBadFilesAreNoStart(t *testing.T) {
 // The account of callers on this machine without credentials: there is one while nothing is configured, and then only if it is said.
 func TestLoopbackAccount(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct{ callers, account, want string }{
-		{"", "", "000000000000"},
-		{"", "111111111111", "111111111111"},
-		{"callers.json", "", ""},
-		{"callers.json", "000000000000", "000000000000"},
+	for _, tt := range []struct {
+		callers, account, want string
+		insecure               bool
+	}{
+		{want: "000000000000"},
+		{account: "111111111111", want: "111111111111"},
+		{callers: "callers.json"},
+		{callers: "callers.json", account: "000000000000", want: "000000000000"},
+		{insecure: true}, // what brings requests here that came in TLS is on this machine, and its callers are not
+		{insecure: true, account: "000000000000", want: "000000000000"},
 	} {
-		common := Common{Callers: tt.callers, LoopbackAccount: tt.account}
+		common := Common{Callers: tt.callers, LoopbackAccount: tt.account, TLS: trust.Files{Insecure: tt.insecure}}
 		if got := common.loopbackAccount(); got != tt.want {
 			t.Errorf("%+v: %q", tt, got)
 		}

@@ -31,6 +31,7 @@ func (c Connection) secure() ([]nats.Option, error) {
 	config.RootCAs = nil
 	return []nats.Option{func(o *nats.Options) error {
 		o.TLSConfig, o.RootCAsCB, o.Secure = config, roots, encrypted
+		o.IgnoreDiscoveredServers = !encrypted // those of a cluster, which may be on other machines
 		return nil
 	}}, nil
 }

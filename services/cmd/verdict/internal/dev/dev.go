@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/verdict-io/verdict/services/internal/identity"
+	"github.com/verdict-io/verdict/services/internal/trust"
 )
 
 // Config is what a run is told.
@@ -123,6 +124,11 @@ const devCallers = `{"accessKeys": [{"accessKeyId": "dev", "secretAccessKey": "d
 func (r *run) writeCallers() error {
 	if lookup(r.Environ, "VERDICT_CALLERS") != "" {
 		return nil
+	}
+	for _, addr := range []string{r.ControlAddr, r.DecisionAddr, r.AuditAddr} {
+		if host, port, err := net.SplitHostPort(addr); err == nil && (host != "" || port != "0") && !trust.Loopback(host) {
+			return fmt.Errorf("%s can be reached from other machines, and everybody knows the access key dev: name your own callers with VERDICT_CALLERS", addr)
+		}
 	}
 	file := filepath.Join(r.Dir, "callers.json")
 	r.Environ = append(r.Environ, "VERDICT_CALLERS="+file)
