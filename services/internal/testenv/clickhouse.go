@@ -91,44 +91,52 @@ func claimClickHouse(t testing.TB, admin *sql.DB) (string, error) {
 			if alive(pid) {
 				continue
 			}
-			execClickHouse(t, admin, "DROP DATABASE "+name+" SYNC")
+			execClickHouse(t, admin, "DROP DATABASE IF EXISTS "+name+" SYNC")
 		}
-		execClickHouse(t, admin, "CREATE DATABASE "+name+" COMMENT '"+strconv.Itoa(os.Getpid())+"'")
+		execClickHouse(t, admin, "CREATE DATABASE IF NOT EXISTS "+name+" COMMENT '"+strconv.Itoa(os.Getpid())+"'")
 		return name, nil
 	}
 	return "", fmt.Errorf("all %d are taken", ClickHouseDatabases)
 }
 
 // ownersOfClickHouse is the process of each database that is there.
-func ownersOfClickHouse(t testing.TB, admin *sql.DB) map[string]int {
+func ownersOfClickHouse(t testing.TB, admin *sql.DB) (owners map[string]int) {
 	t.Helper()
-	rows, err := admin.QueryContext(t.Context(), "SELECT name, comment FROM system.databases")
+	Eventually(t, ClickHouseVariable, func() (err error) {
+		owners, err = readOwners(t.Context(), admin)
+		return err
+	})
+	return owners
+}
+
+func readOwners(ctx context.Context, admin *sql.DB) (map[string]int, error) {
+	rows, err := admin.QueryContext(ctx, "SELECT name, comment FROM system.databases")
 	if err != nil {
-		t.Fatalf("%s: %v", ClickHouseVariable, err)
+		return nil, err
 	}
 	defer rows.Close()
 	owners := map[string]int{}
 	for rows.Next() {
 		var name, comment string
 		if err := rows.Scan(&name, &comment); err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		owners[name], _ = strconv.Atoi(comment) // 0, nobody, for what was made by hand
 	}
-	if err := rows.Err(); err != nil {
-		t.Fatal(err)
-	}
-	return owners
+	return owners, rows.Err()
 }
 
 // alive says whether a process of this machine runs.
 func alive(pid int) bool { return pid > 0 && syscall.Kill(pid, 0) != syscall.ESRCH }
 
+// execClickHouse tries again: the development server ends when a client dies at the wrong moment, as clients of other tests do, and
+// is started again. The statement must be one that may be repeated.
 func execClickHouse(t testing.TB, admin *sql.DB, statement string) {
 	t.Helper()
-	if _, err := admin.ExecContext(t.Context(), statement); err != nil {
-		t.Fatalf("%s: %v", statement, err)
-	}
+	Eventually(t, statement, func() error {
+		_, err := admin.ExecContext(t.Context(), statement)
+		return err
+	})
 }
 
 // dropClickHouse waits for a server that a test has killed to be back.
