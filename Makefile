@@ -13,6 +13,7 @@ FUZZ ?= .
 FUZZTIME ?= 30s
 BENCH ?= .
 BENCHTIME ?= 1s
+RERUN ?=
 
 BIN := .bin
 WORKSPACE := $(shell sed -n 's|^[[:space:]]*\./||p' go.work)
@@ -20,6 +21,7 @@ MODULES := $(WORKSPACE) tools
 # A workspace has no ./... of its own: every module is spelled out.
 PACKAGES := $(WORKSPACE:%=./%/...)
 GOLANGCI := $(abspath $(BIN)/golangci-lint)
+GOTESTSUM := $(BIN)/gotestsum
 LINT_CONFIG := --config $(abspath .golangci.yml)
 LINT := $(GOLANGCI) run $(LINT_CONFIG) --allow-serial-runners
 # A string that grows by a few words in a loop is not better with a strings.Builder.
@@ -36,6 +38,11 @@ TEST_USERS = dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
 DEVSERVERS = $(TEST_USERS); $(BIN)/devservers --ports free --clickhouse-users "$$dir/users.xml" --
 DEVSERVERS_FSYNC = $(TEST_USERS); $(BIN)/devservers --data "$$dir/data" --ports free --clickhouse-users "$$dir/users.xml" --
 
+# With RERUN=1 a test that fails runs once more, by itself, before it counts; what failed once is named at the end. It is for
+# machines that others keep busy, and for a ClickHouse that ends under the tests: a developer wants to see the failure.
+GO_TEST = $(if $(RERUN),$(GOTESTSUM) --format standard-quiet --rerun-fails=1 --rerun-fails-max-failures 5 --rerun-fails-run-root-test \
+	--rerun-fails-abort-on-data-race --rerun-fails-report $(BIN)/failed-once-$@ --packages "$(1)" -- $(2),$(GO) test $(2) $(1))
+
 # $(call each-module,MODULES,COMMAND): COMMAND in the folder of each module, as if it were alone in the world.
 each-module = @for module in $(1); do echo "$$module: $(2)"; (cd "$$module" && GOWORK=off $(2)); done
 
@@ -48,6 +55,7 @@ help: ## Say what can be made
 		/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo 'TEST=PACKAGES narrows test and test-faults, ARGS=FLAGS goes to go test (and to doctor): make test TEST=./services/policy/... ARGS=-v'
+	@echo 'RERUN=1 runs once more what failed, before it counts.'
 	@echo 'FUZZ=REGEXP and BENCH=REGEXP choose, FUZZTIME=$(FUZZTIME) and BENCHTIME=$(BENCHTIME) say for how long.'
 
 .PHONY: all
@@ -108,14 +116,14 @@ reset: $(BIN)/devservers ## Remove all that make dev has stored
 ##@ Tests
 
 .PHONY: test
-test: $(BIN)/devservers ## Run the tests, with a Postgres and a ClickHouse of their own
-	@$(DEVSERVERS) $(GO) test -race $(ARGS) $(or $(TEST),$(PACKAGES))
+test: $(BIN)/devservers $(GOTESTSUM) ## Run the tests, with a Postgres and a ClickHouse of their own
+	@$(DEVSERVERS) $(call GO_TEST,$(or $(TEST),$(PACKAGES)),-race $(ARGS))
 	$(if $(TEST),,cd tools && GOWORK=off $(GO) test $(ARGS) ./...)
 
 # One package at a time, since each keeps a machine busy. The tests of the files *_faults_test.go, which have the build tag faults. They are found by name, so that those of
 # the same package that `make test` runs are not run again.
 .PHONY: test-faults
-test-faults: $(BIN)/devservers ## Run the tests in which things fail, which take longer
+test-faults: $(BIN)/devservers $(GOTESTSUM) ## Run the tests in which things fail, which take longer
 	@files=$$(find $(WORKSPACE) -name '*_faults_test.go'); \
 	if [ -z "$$files" ]; then echo 'there is no *_faults_test.go yet'; exit 0; fi; \
 	untagged=$$(grep -L '^//go:build faults' $$files || true); \
@@ -123,7 +131,7 @@ test-faults: $(BIN)/devservers ## Run the tests in which things fail, which take
 	names=$$(sed -nE 's/^func (Test[A-Za-z0-9_]+)\(.*/\1/p' $$files | sort -u | paste -sd '|'); \
 	folders=$$(printf '%s\n' $$files | xargs -n1 dirname | sort -u | sed 's|^|./|'); \
 	set -x; \
-	$(DEVSERVERS_FSYNC) $(GO) test -race -tags faults -p 1 -timeout 20m -run "^($$names)$$" $(ARGS) $(or $(TEST),$$folders)
+	$(DEVSERVERS_FSYNC) $(call GO_TEST,$(or $(TEST),$$folders),-race -tags faults -p 1 -timeout 20m -run "^($$names)$$" $(ARGS))
 
 .PHONY: fuzz
 fuzz: ## Fuzz every target for FUZZTIME
@@ -202,7 +210,7 @@ proto-baseline: $(BIN)/buf ## Agree on the contract as it is now; buf breaking c
 ##@ Tools
 
 .PHONY: tools
-tools: $(GENERATORS) $(GOLANGCI) $(BIN)/devservers ## Build the tools into .bin
+tools: $(GENERATORS) $(GOLANGCI) $(GOTESTSUM) $(BIN)/devservers ## Build the tools into .bin
 
 # Built anew when the pinned version, the sources or Go itself have changed. touch, since go build leaves the time of a
 # program alone that is up to date.
@@ -213,6 +221,9 @@ $(BIN)/buf: tools/go.mod tools/go.sum $(BIN)/.go-version
 
 $(GOLANGCI): tools/go.mod tools/go.sum $(BIN)/.go-version
 	$(call build-tool,tools,github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
+
+$(GOTESTSUM): tools/go.mod tools/go.sum $(BIN)/.go-version
+	$(call build-tool,tools,gotest.tools/gotestsum)
 
 $(BIN)/devservers: tools/go.mod tools/go.sum $(BIN)/.go-version $(shell find tools/devservers -not -name '*_test.go')
 	$(call build-tool,tools,./devservers)
