@@ -51,12 +51,23 @@ func ask[Resp any](ctx context.Context, c *Client, question func(context.Context
 func attempt[Resp any](ctx context.Context, budget time.Duration, n *node, question func(context.Context, service) (*Resp, error)) (*Resp, error) {
 	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
-	resp, err := question(ctx, n.service)
+	resp, err := question(told{ctx, time.Now().Add(budget - budget/8)}, n.service)
 	if err != nil {
 		return nil, err // what came with an error is no answer
 	}
 	return resp, nil
 }
+
+// told is a context whose deadline, which Connect tells the node, is before its end: so a node that is behind can say so itself, and
+// is not taken for one that hangs.
+type told struct {
+	context.Context //nolint:containedctx // it is a context
+
+	deadline time.Time
+}
+
+// Deadline is part of context.Context.
+func (t told) Deadline() (time.Time, bool) { return t.deadline, true }
 
 // budget is how long a node may take. Half of what is left stays for the others, however little it is.
 func (c *Client) budget(ctx context.Context, now time.Time, last bool) time.Duration {

@@ -1,8 +1,10 @@
 package client_test
 
 import (
+	"context"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/verdict-io/verdict/proto/gen/verdict/decision/v1/decisionv1connect"
 	"github.com/verdict-io/verdict/services/client"
@@ -17,12 +19,26 @@ func BenchmarkAuthorize(b *testing.B) {
 	b.Cleanup(transport.CloseIdleConnections)
 	bare := decisionv1connect.NewDecisionServiceClient(&http.Client{Transport: transport}, s.url())
 	ours := newClient(b, client.Config{Transport: transport}, s.url())
-	for name, service := range map[string]decisionv1connect.DecisionServiceClient{"generated": bare, "client": ours} {
-		b.Run(name, func(b *testing.B) {
+	for _, c := range []struct {
+		name    string
+		service decisionv1connect.DecisionServiceClient
+		timeout time.Duration
+	}{
+		{name: "generated", service: bare},
+		{name: "generated, with a deadline", service: bare, timeout: client.DefaultTimeout},
+		{name: "client", service: ours},
+	} {
+		b.Run(c.name, func(b *testing.B) {
 			b.ReportAllocs()
 			req := refundOf(500)
 			for b.Loop() {
-				if _, err := service.Authorize(b.Context(), req); err != nil {
+				ctx, cancel := b.Context(), context.CancelFunc(func() {})
+				if c.timeout > 0 {
+					ctx, cancel = context.WithTimeout(ctx, c.timeout)
+				}
+				_, err := c.service.Authorize(ctx, req)
+				cancel()
+				if err != nil {
 					b.Fatal(err)
 				}
 			}

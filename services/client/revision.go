@@ -15,7 +15,10 @@ type revision struct{ highest atomic.Uint64 }
 
 // see raises it.
 func (r *revision) see(n uint64) {
-	for old := r.highest.Load(); n > old && !r.highest.CompareAndSwap(old, n); old = r.highest.Load() {
+	for {
+		if old := r.highest.Load(); n <= old || r.highest.CompareAndSwap(old, n) {
+			return
+		}
 	}
 }
 

@@ -116,7 +116,7 @@ type server struct {
 	// instead is what happens to a request in the node's place, and after once it has decided and was not heard. Nil for the node.
 	instead, after http.HandlerFunc
 
-	waits   chan struct{} // hears of each call that waits for a revision; nil for nobody
+	waits chan struct{} // hears of each call that waits for a revision; nil for nobody
 
 	mu      sync.Mutex // guards the rest
 	arrived chan struct{}
