@@ -5,9 +5,12 @@ package control
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -16,6 +19,7 @@ import (
 	"github.com/verdict-io/verdict/proto/gen/verdict/control/v1/controlv1connect"
 	"github.com/verdict-io/verdict/proto/gen/verdict/event/v1/eventv1connect"
 	"github.com/verdict-io/verdict/services/control/internal/app"
+	"github.com/verdict-io/verdict/services/control/internal/awsapi"
 	"github.com/verdict-io/verdict/services/control/internal/connectapi"
 	"github.com/verdict-io/verdict/services/control/internal/eventlog"
 	"github.com/verdict-io/verdict/services/control/internal/relay"
@@ -42,6 +46,10 @@ type Config struct {
 	StreamMaxBytes int64
 	StreamKeep     int
 	MaxBody        int64
+	// GatewayURL is what the URLs of gateways start with.
+	GatewayURL string
+	// Throttle is whose limits of requests the AWS API has: off or aws.
+	Throttle string
 	// WritesWithoutNATS accepts writes before the stream has been seen.
 	WritesWithoutNATS bool
 }
@@ -60,7 +68,11 @@ func (c *Config) Register(fs *process.Flags) {
 	fs.Int(&c.StreamKeep, "stream-keep", "", 100_000, "`N` events before the head at which a stream that is made anew begins")
 	fs.Bytes(&c.MaxBody, "max-body", "", 6<<20, "`SIZE` of a request's body")
 	fs.Bool(&c.WritesWithoutNATS, "writes-without-nats", "", false, "accept writes before NATS has answered for the first time, though a log that went back would then not be noticed")
+	fs.String(&c.GatewayURL, "gateway-url", "VERDICT_GATEWAY_URL", "http://127.0.0.1:7404", "`URL` that agents reach the MCP gateway at: gatewayUrl is it with /gateways/<id>/mcp")
+	fs.String(&c.Throttle, "throttle", "", "off", "`LIMITS` of requests to the AWS API: off, or aws for those that AgentCore has, for each account")
 	fs.Require("postgres-url", "signing-key")
+	fs.Check("gateway-url", checkGatewayURL)
+	fs.Check("throttle", checkThrottle)
 	fs.Check("region", policy.CheckRegion)
 	fs.Check("append-timeout", atLeast(100*time.Millisecond))
 	fs.Between("stream-keep", 1, math.MaxInt32)
@@ -73,6 +85,21 @@ func atLeast(least time.Duration) func(string) error {
 		}
 		return nil
 	}
+}
+
+func checkGatewayURL(text string) error {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || u.RawQuery != "" || u.Fragment != "" {
+		return errors.New("it must be a URL such as https://gateway.example.com")
+	}
+	return nil
+}
+
+func checkThrottle(text string) error {
+	if text != "off" && text != "aws" {
+		return errors.New("it must be off or aws")
+	}
+	return nil
 }
 
 // Main runs control with settings from the command line and the environment until ctx ends.
@@ -213,13 +240,17 @@ var failures = []rpc.Rule{
 const wentBack = "writes are refused: the log lacks or contradicts what was published, as after a restore from an older copy, and an operator must decide; /readyz of control says more"
 
 func (s *Service) serve(cfg Config, signer *stream.Signer) {
+	aws := awsapi.New(awsapi.Config{
+		App: s.app, MayWeaken: s.mayWeaken, GatewayURL: strings.TrimRight(cfg.GatewayURL, "/"), MaxBody: cfg.MaxBody, Throttle: cfg.Throttle == "aws",
+	})
 	edge := rpc.New(rpc.Config{
 		Callers: s.proc.Callers, Access: s.proc.Access, Logger: s.proc.Logger, Registry: s.proc.Registry, MaxBytes: int(cfg.MaxBody), Draining: s.proc.Draining(),
-		Errors: failures,
+		Errors: failures, REST: aws,
 	})
 	mux := http.NewServeMux()
 	mux.Handle(controlv1connect.NewControlServiceHandler(connectapi.NewControl(s.app, s.mayWeaken), edge.HandlerOptions()...))
 	mux.Handle(eventv1connect.NewEventServiceHandler(connectapi.NewEvents(s.log, signer), edge.HandlerOptions()...))
+	mux.Handle("/", aws.Handler(edge))
 	s.proc.Handle(edge.Handler(mux))
 }
 

@@ -47,7 +47,7 @@ func newBench(t *testing.T) *bench {
 	b.cfg = Config{
 		Common:      process.Common{Addr: "127.0.0.1:0", LogLevel: "error", Region: "us-east-1"},
 		PostgresURL: b.URL, NATSURL: b.nats.URL(), SigningKey: files.Signing, TrustedKeys: files.Trusted,
-		AppendTimeout: 2 * time.Second, StreamReplicas: 1, StreamMaxBytes: 1 << 28, StreamKeep: 1000, MaxBody: 1 << 20,
+		AppendTimeout: 2 * time.Second, StreamReplicas: 1, StreamMaxBytes: 1 << 28, StreamKeep: 1000, MaxBody: 1 << 20, GatewayURL: "http://127.0.0.1:7404", Throttle: "off",
 	}
 	return b
 }

@@ -180,6 +180,17 @@ func (e *Engine) Policy(id string) *Policy { p, _ := e.policies.Get(id); return 
 // PoliciesAfter yields the policies whose id is greater than id, sorted.
 func (e *Engine) PoliciesAfter(id string) iter.Seq[*Policy] { return after(e.policies, id) }
 
+// PoliciesScopedAfter is PoliciesAfter for the policies that are scoped to a gateway's ARN; "" is for all.
+func (e *Engine) PoliciesScopedAfter(id, gatewayARN string) iter.Seq[*Policy] {
+	return func(yield func(*Policy) bool) {
+		for p := range e.PoliciesAfter(id) {
+			if (gatewayARN == "" || p.Definition().Resource == gatewayARN) && !yield(p) {
+				return
+			}
+		}
+	}
+}
+
 // PolicyCount is how many policies there are.
 func (e *Engine) PolicyCount() int { return e.policies.Len() }
 

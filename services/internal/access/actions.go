@@ -27,7 +27,8 @@ const (
 // the procedure.
 const Weaken = "WeakenEnforcement"
 
-// actions is every procedure of every service, and the group that it is in.
+// actions is every procedure of every service and every operation of AgentCore's API that control offers, and the group that it is in.
+// What both have is one action.
 var actions = map[string]string{
 	"CreatePolicyEngine": write, "GetPolicyEngine": read, "ListPolicyEngines": read, "UpdatePolicyEngine": write,
 	"DeletePolicyEngine": write, "UpdatePolicyEngineSettings": write,
@@ -39,6 +40,12 @@ var actions = map[string]string{
 	"TagResource":         write, "UntagResource": write, "ListTagsForResource": read,
 	"GetAccountSettings": read, "UpdateAccountSettings": write,
 	Weaken: weaken, "ProposeChange": weaken, "ApproveChange": weaken, "RejectChange": weaken, "GetChange": read, "ListChanges": read,
+
+	"GetPolicyEngineSummary": read, "ListPolicyEngineSummaries": read, "GetPolicySummary": read, "ListPolicySummaries": read,
+	"StartPolicyGeneration": write, "GetPolicyGeneration": read, "ListPolicyGenerations": read, "ListPolicyGenerationAssets": read,
+	"GetPolicyGenerationSummary": read, "ListPolicyGenerationSummaries": read,
+	"SynchronizeGatewayTargets": write,
+	"PutResourcePolicy":         write, "GetResourcePolicy": read, "DeleteResourcePolicy": write,
 
 	"Authorize": decide, "BatchAuthorize": decide, "ListPermittedActions": decide,
 	"Query": audit, "GetDecision": audit, "Tail": audit, "Completeness": operate,

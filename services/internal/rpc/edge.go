@@ -61,6 +61,16 @@ type Config struct {
 	Timeout, MaxTimeout time.Duration
 	// Draining, when closed, ends streams with the code unavailable.
 	Draining <-chan struct{}
+	// REST says how requests of another API than Connect are refused; nil when there is none.
+	REST REST
+}
+
+// REST is an API that answers refusals in a form of its own.
+type REST interface {
+	// Serves reports whether the request is one of this API's.
+	Serves(r *http.Request) bool
+	// Refuse answers with what Refusal gave.
+	Refuse(w http.ResponseWriter, refusal *Error)
 }
 
 // Edge is the outer face of a service. It is safe for concurrent use.
@@ -151,9 +161,14 @@ func (e *Edge) recognise(r *http.Request, c *call) (_ *http.Request, unknown err
 	return r.WithContext(ctx), unknown
 }
 
-// refuse answers with an error in the protocol of the request, or as Connect's JSON when it has none.
+// refuse answers with an error in the protocol or the API of the request, or as Connect's JSON when it has none.
 func (e *Edge) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	_ = e.writer.Write(w, r, e.Refusal(r.Context(), err).connect()) // a client that is gone needs no answer
+	refusal := e.Refusal(r.Context(), err)
+	if rest := e.cfg.REST; rest != nil && rest.Serves(r) {
+		rest.Refuse(w, refusal)
+		return
+	}
+	_ = e.writer.Write(w, r, refusal.connect()) // a client that is gone needs no answer
 }
 
 // finish runs when a request has been answered, or when its handler panicked.
@@ -191,6 +206,22 @@ func (e *Edge) gate(ctx context.Context, spec connect.Spec, _ connect.Peer, _ ht
 		return nil, err.connect()
 	}
 	return nil, nil //nolint:nilnil // Connect's way to say: go on with the context there is
+}
+
+// Serve is what a handler of a REST API begins with, on the goroutine of the request, as Connect handlers need not: it names the
+// operation that is asked for, and gives its context a deadline. It is refused, with an *Error, where the caller may not do that.
+// action must come from a fixed set, never from the request. The cancel function is never nil and must be called.
+func (e *Edge) Serve(ctx context.Context, action string) (context.Context, context.CancelFunc, error) {
+	c := callFrom(ctx)
+	if _, known := identity.FromContext(ctx); c == nil || !known {
+		return ctx, func() {}, errNotWrapped
+	}
+	SetProcedure(ctx, action)
+	if err := e.admit(ctx, c); err != nil {
+		return ctx, func() {}, err
+	}
+	ctx, cancel := e.deadline(ctx)
+	return ctx, cancel, nil
 }
 
 // admit is nil when the caller may call the procedure.

@@ -96,7 +96,7 @@ func (c *Control) ListPolicies(ctx context.Context, req *controlv1.ListPoliciesR
 	scope := req.GetTargetResourceScope()
 	listing := app.Listing{Account: account.ID, Kind: "policies", Parent: e.ID, Filter: scope}
 	page, next, err := app.Page(listing, req.GetPageSize(), req.GetPageToken(),
-		func(after string) iter.Seq[*policy.Policy] { return scoped(e.PoliciesAfter(after), scope) },
+		func(after string) iter.Seq[*policy.Policy] { return e.PoliciesScopedAfter(after, scope) },
 		func(p *policy.Policy) string { return p.ID })
 	if err != nil {
 		return nil, err
@@ -106,17 +106,6 @@ func (c *Control) ListPolicies(ctx context.Context, req *controlv1.ListPoliciesR
 		resp.Policies = append(resp.Policies, c.policy(account, p))
 	}
 	return resp, nil
-}
-
-// scoped leaves only policies that are scoped to a gateway's ARN; "" leaves all.
-func scoped(all iter.Seq[*policy.Policy], arn string) iter.Seq[*policy.Policy] {
-	return func(yield func(*policy.Policy) bool) {
-		for p := range all {
-			if (arn == "" || p.Definition().Resource == arn) && !yield(p) {
-				return
-			}
-		}
-	}
 }
 
 // UpdatePolicy implements ControlService.
