@@ -6,9 +6,12 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	agentcore "github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol"
 	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol/types"
 
@@ -382,3 +385,41 @@ func (r *replica) fill(t *testing.T, engine, text string, n int) []string {
 	_ = agentcore.NewPolicyActiveWaiter(r.sdk("admin"), soonActive).Wait(t.Context(), in, most) // active or not
 	return ids
 }
+
+// With AgentCore's limits one engine is made in a second. The SDK tries again for those who come too early, until all are made;
+// another account has limits of its own.
+func TestSDKThrottle(t *testing.T) {
+	t.Parallel()
+	b := newBench(t).withKeys(t)
+	b.cfg.Throttle = "aws"
+	r := b.start(t)
+	const engines = 4
+	patient := r.sdk("admin", func(o *agentcore.Options) {
+		o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.MaxBackoff = 50, time.Second })
+	})
+	attempts := make([]int, engines)
+	var group sync.WaitGroup
+	for i := range engines {
+		group.Go(func() {
+			made, err := patient.CreatePolicyEngine(t.Context(), &agentcore.CreatePolicyEngineInput{Name: new(fmt.Sprintf("E%d", i))})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			results, _ := retry.GetAttemptResults(made.ResultMetadata)
+			attempts[i] = len(results.Results)
+			for _, failed := range results.Results[:attempts[i]-1] {
+				wantCode(t, "an early request", failed.Err, "ThrottlingException", "CreatePolicyEngine")
+			}
+		})
+	}
+	group.Wait()
+	if slices.Max(attempts) < 2 {
+		t.Errorf("nobody was early: attempts %v", attempts)
+	}
+	_, err := r.sdk("stranger", once).CreatePolicyEngine(t.Context(), &agentcore.CreatePolicyEngineInput{Name: new("E")})
+	must(t, err)
+}
+
+// once has the SDK not try again.
+func once(o *agentcore.Options) { o.Retryer = aws.NopRetryer{} }
