@@ -35,7 +35,7 @@ type bench struct {
 	keys stream.Keyring
 }
 
-func newBench(t *testing.T) *bench {
+func newBench(t testing.TB) *bench {
 	t.Helper()
 	b := &bench{nats: testenv.NewNATS(t)}
 	b.Database = testenv.NewDatabase(t, func(ctx context.Context, owner string) error {
@@ -61,7 +61,7 @@ type replica struct {
 	stop    func() error // ends it in order and returns what Run returned
 }
 
-func (b *bench) start(t *testing.T) *replica {
+func (b *bench) start(t testing.TB) *replica {
 	t.Helper()
 	s, err := New(t.Context(), b.cfg)
 	if err != nil {
@@ -160,7 +160,7 @@ func (r *replica) settled(t *testing.T, engine, id string) *controlv1.Policy {
 	return p
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -18,6 +18,13 @@ import (
 	"github.com/verdict-io/verdict/services/internal/identity"
 )
 
+// operations are those of AgentCore's API that are no procedures.
+var operations = []string{
+	"GetPolicyEngineSummary", "ListPolicyEngineSummaries", "GetPolicySummary", "ListPolicySummaries", "StartPolicyGeneration",
+	"GetPolicyGeneration", "ListPolicyGenerations", "ListPolicyGenerationAssets", "GetPolicyGenerationSummary",
+	"ListPolicyGenerationSummaries", "SynchronizeGatewayTargets", "PutResourcePolicy", "GetResourcePolicy", "DeleteResourcePolicy",
+}
+
 // procedures are those of all services, as their descriptors have them.
 func procedures() []string {
 	var out []string
@@ -62,7 +69,7 @@ func TestRoles(t *testing.T) {
 	if unique := slices.Compact(slices.Clone(names)); len(unique) != len(names) {
 		t.Fatal("two services have a procedure of the same name: an action is known by it alone")
 	}
-	for _, name := range append(names, access.Weaken) {
+	for _, name := range slices.Concat(names, operations, []string{access.Weaken}) {
 		want, special := may[name]
 		if !special {
 			want = writers

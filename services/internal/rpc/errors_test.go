@@ -140,3 +140,62 @@ func TestRESTHandlersShareTheTable(t *testing.T) {
 		t.Error(lines)
 	}
 }
+
+// own is a REST API of its own form.
+type own struct{}
+
+func (own) Serves(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/rest/") }
+
+func (own) Refuse(w http.ResponseWriter, refusal *rpc.Error) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusTeapot)
+	_, _ = io.WriteString(w, `{"own":"`+refusal.Message+`"}`)
+}
+
+// authors lets nobody do anything but read.
+type authors struct{ everybody }
+
+func (authors) Check(_ identity.Caller, action string) error {
+	if action != "Get" {
+		return errors.New(action + " takes another role")
+	}
+	return nil
+}
+
+// What is refused before a REST handler runs, and what it panics with, is answered in its API's form; the others in Connect's.
+func TestRESTRefusesInItsOwnForm(t *testing.T) {
+	t.Parallel()
+	var edge *rpc.Edge
+	f := &fixture{cfg: rpc.Config{REST: own{}, Access: authors{}}, rest: func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel, err := edge.Serve(r.Context(), strings.TrimPrefix(r.URL.Path, "/rest/"))
+		defer cancel()
+		if err != nil {
+			own{}.Refuse(w, edge.Refusal(ctx, err))
+			return
+		}
+		if _, bounded := ctx.Deadline(); !bounded {
+			t.Error("no deadline")
+		}
+		panic("secret")
+	}}
+	callers, err := identity.NewLoopback("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	edge = rpc.New(rpc.Config{Callers: callers, Access: authors{}})
+	f.start(t)
+	for path, want := range map[string]string{"/rest/Put": `{"own":"Put takes another role"}`, "/rest/Get": `{"own":"internal error, request id my-id"}`} {
+		if got := f.post(t, path, `{}`, header("x-request-id", "my-id")); got.body != want || got.status != http.StatusTeapot {
+			t.Errorf("%s: %d %s", path, got.status, got.body)
+		}
+	}
+	foreign := header("Sec-Fetch-Site", "cross-site")
+	if got := f.post(t, "/rest/Get", `{}`, foreign); got.status != http.StatusTeapot || !strings.Contains(got.body, `{"own":`) {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+	if got := f.post(t, echo, `{}`, foreign); got.status == http.StatusTeapot || strings.Contains(got.body, "own") {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+	f.requests(t, "Put", "permission_denied", 1)
+	f.requests(t, "Get", "internal", 1)
+}

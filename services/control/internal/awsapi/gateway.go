@@ -10,10 +10,10 @@ type gatewayMembers struct {
 	Name           string                 `json:"name,omitzero"`
 	Description    string                 `json:"description,omitzero"             verdict:"stored"`
 	RoleARN        string                 `json:"roleArn,omitzero"                 verdict:"stored"`
-	ProtocolType   policy.ProtocolType    `json:"protocolType,omitzero"`
-	Protocol       *protocolConfiguration `json:"protocolConfiguration,omitzero"`
-	AuthorizerType policy.AuthorizerType  `json:"authorizerType,omitzero"`
-	Authorizer     *authorizerConfig      `json:"authorizerConfiguration,omitzero"`
+	ProtocolType   policy.ProtocolType    `json:"protocolType,omitzero" verdict:"gateway"`
+	Protocol       *protocolConfiguration `json:"protocolConfiguration,omitzero" verdict:"gateway"`
+	AuthorizerType policy.AuthorizerType  `json:"authorizerType,omitzero" verdict:"gateway"`
+	Authorizer     *authorizerConfig      `json:"authorizerConfiguration,omitzero" verdict:"gateway"`
 	PolicyEngine   *engineAttachment      `json:"policyEngineConfiguration,omitzero"`
 	ExceptionLevel policy.ExceptionLevel  `json:"exceptionLevel,omitzero"          verdict:"stored"`
 	Interceptors   Refused                `json:"interceptorConfigurations,omitzero"`
@@ -244,7 +244,7 @@ type gatewaySummary struct {
 	CreatedAt      string                `json:"createdAt"`
 	UpdatedAt      string                `json:"updatedAt"`
 	AuthorizerType policy.AuthorizerType `json:"authorizerType"`
-	ProtocolType   policy.ProtocolType   `json:"protocolType,omitzero"`
+	ProtocolType   policy.ProtocolType   `json:"protocolType,omitzero" verdict:"gateway"`
 }
 
 // items is a page of gateways or targets.

@@ -40,7 +40,7 @@ type mcpTarget struct {
 }
 
 type lambdaTarget struct {
-	ARN        string      `json:"lambdaArn"`
+	ARN        string      `json:"lambdaArn" verdict:"gateway"`
 	ToolSchema *toolSchema `json:"toolSchema,omitzero"`
 }
 
