@@ -11,7 +11,7 @@ import (
 // The quickstart of AgentCore Policy: what its starter toolkit sends, in its order, with what it reads of the answers.
 func TestStarterToolkit(t *testing.T) {
 	t.Parallel()
-	k := toolkit{t, newBench(t).withKeys(t).start(t).sdk("admin")}
+	k := toolkit{newBench(t).withKeys(t).start(t).sdk("admin"), t}
 	gateway := k.createGateway()
 	target := k.createTarget(gateway)
 	engine := k.createOrGetEngine("RefundPolicyEngine")
@@ -25,8 +25,9 @@ func TestStarterToolkit(t *testing.T) {
 
 // toolkit is the starter toolkit, without what it does in other services of AWS.
 type toolkit struct {
-	t *testing.T
 	*agentcore.Client
+
+	t *testing.T
 }
 
 func (k toolkit) createGateway() *agentcore.GetGatewayOutput {
