@@ -23,15 +23,15 @@ const (
 	strangerAccount = "222222222222"
 )
 
-// withKeys lets callers sign with one of the access keys admin, viewer (both of awsAccount) and stranger; the secret is the id
-// with "-secret" behind it. Who signs nothing is on this machine, and in awsAccount too.
+// withKeys lets callers sign with one of the access keys admin, author, viewer (all of awsAccount) and stranger; the secret is
+// the id with "-secret" behind it. Who signs nothing is on this machine, and in awsAccount too.
 func (b *bench) withKeys(t *testing.T) *bench {
 	t.Helper()
 	key := func(id, account, role string) map[string]any {
 		return map[string]any{"accessKeyId": id, "secretAccessKey": id + "-secret", "account": account, "id": id, "roles": []string{role}}
 	}
 	data, err := json.Marshal(map[string]any{"accessKeys": []any{
-		key("admin", awsAccount, "admin"), key("viewer", awsAccount, "viewer"), key("stranger", strangerAccount, "admin"),
+		key("admin", awsAccount, "admin"), key("author", awsAccount, "author"), key("viewer", awsAccount, "viewer"), key("stranger", strangerAccount, "admin"),
 	}})
 	must(t, err)
 	b.cfg.Callers, b.cfg.LoopbackAccount = filepath.Join(t.TempDir(), "callers.json"), awsAccount

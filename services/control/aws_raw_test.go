@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,6 +21,8 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	agentcore "github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol"
 	"github.com/aws/aws-sdk-go-v2/service/bedrockagentcorecontrol/types"
+
+	"github.com/verdict-io/verdict/services/internal/testenv"
 )
 
 // reply is an answer as it came.
@@ -45,10 +48,21 @@ func (r *replica) sendAs(t *testing.T, key, method, path, body string) reply {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	if key != "" {
-		hash := sha256.Sum256([]byte(body))
-		credentials := aws.Credentials{AccessKeyID: key, SecretAccessKey: key + "-secret"}
-		must(t, v4.NewSigner().SignHTTP(t.Context(), credentials, req, hex.EncodeToString(hash[:]), "bedrock-agentcore", "us-east-1", time.Now()))
+		sign(t, req, key, body)
 	}
+	return do(t, req)
+}
+
+// sign signs as an SDK does that signs no number of the attempt, as boto3 does not.
+func sign(t *testing.T, req *http.Request, key, body string) {
+	t.Helper()
+	hash := sha256.Sum256([]byte(body))
+	credentials := aws.Credentials{AccessKeyID: key, SecretAccessKey: key + "-secret"}
+	must(t, v4.NewSigner().SignHTTP(t.Context(), credentials, req, hex.EncodeToString(hash[:]), "bedrock-agentcore", "us-east-1", time.Now()))
+}
+
+func do(t *testing.T, req *http.Request) reply {
+	t.Helper()
 	resp, err := http.DefaultClient.Do(req)
 	must(t, err)
 	defer resp.Body.Close()
@@ -338,4 +352,40 @@ func TestRawNull(t *testing.T) {
 	if _, there := got.body["description"]; there || strings.Contains(got.text, "null") {
 		t.Errorf("the engine is %s", got.text)
 	}
+}
+
+// What was throttled was not carried out, so that the same signed request may come again: a second attempt of boto3 within the
+// same second is one. What was carried out may not.
+func TestRawThrottled(t *testing.T) {
+	t.Parallel()
+	b := newBench(t).withKeys(t)
+	b.cfg.Throttle = "aws"
+	r := b.start(t)
+	const body = `{"name":"Again"}`
+	r.sendAs(t, "admin", "POST", "/policy-engines", `{"name":"First"}`)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url+"/policy-engines", nil)
+	must(t, err)
+	sign(t, req, "admin", body)
+	again := func() reply {
+		req.Body, req.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
+		return do(t, req)
+	}
+	testenv.Eventually(t, "a second engine", func() error {
+		got := again()
+		if got.status == statuses["UnauthorizedException"] {
+			t.Fatalf("the attempt was taken for a repeat: %s", got.text)
+		}
+		if got.status == statuses["ThrottlingException"] {
+			got.wantRefusal(t, "an early request", refusal{"ThrottlingException", "", "", "CreatePolicyEngine"})
+			return errors.New(got.text)
+		}
+		got.wantAnswer(t, "CreatePolicyEngine", http.StatusAccepted, engineMembers)
+		return nil
+	})
+	testenv.Eventually(t, "a repeat", func() error {
+		if got := again(); got.status != statuses["UnauthorizedException"] {
+			return fmt.Errorf("%d %s", got.status, got.text)
+		}
+		return nil
+	})
 }

@@ -307,6 +307,45 @@ func TestSDKConflicts(t *testing.T) {
 	must(t, err)
 }
 
+// Whoever may not weaken enforcement cannot do so by leaving out the engine of UpdateGateway, or with a weaker mode.
+func TestSDKWeakening(t *testing.T) {
+	t.Parallel()
+	r := newBench(t).withKeys(t).start(t)
+	s := r.shop(t, "admin")
+	update := func(key string, attached *types.GatewayPolicyEngineConfiguration) error {
+		_, err := r.sdk(key).UpdateGateway(t.Context(), &agentcore.UpdateGatewayInput{
+			GatewayIdentifier: &s.gateway, Name: new("refund-gw"), Description: new("d"), RoleArn: new(gatewayRole), AuthorizerType: types.AuthorizerTypeNone, PolicyEngineConfiguration: attached,
+		})
+		return err
+	}
+	logOnly := &types.GatewayPolicyEngineConfiguration{Arn: &s.engineARN, Mode: types.GatewayPolicyEngineModeLogOnly}
+	enforce := &types.GatewayPolicyEngineConfiguration{Arn: &s.engineARN, Mode: types.GatewayPolicyEngineModeEnforce}
+	wantCode(t, "an author who leaves the engine out", update("author", nil), "AccessDeniedException")
+	wantCode(t, "an author who only logs", update("author", logOnly), "AccessDeniedException")
+	must(t, update("author", enforce))
+	must(t, update("admin", logOnly))
+	must(t, update("author", enforce))
+}
+
+// A statement may stand in either member of the union that holds one, and is read there again.
+func TestSDKDefinitions(t *testing.T) {
+	t.Parallel()
+	s := newBench(t).withKeys(t).start(t).shop(t, "admin")
+	cedar, _ := s.cedar(refunds(smallRefunds)).(*types.PolicyDefinitionMemberCedar)
+	definition := &types.PolicyDefinitionMemberPolicy{Value: types.PolicyStatement{Statement: cedar.Value.Statement}}
+	made, err := s.CreatePolicy(t.Context(), &agentcore.CreatePolicyInput{PolicyEngineId: &s.engine, Name: new("p"), Definition: definition})
+	must(t, err)
+	got, err := s.settled(t, *made.PolicyId)
+	must(t, err)
+	if _, same := got.Definition.(*types.PolicyDefinitionMemberPolicy); !same {
+		t.Errorf("it became %T", got.Definition)
+	}
+	wantSame(t, "the definition", definition, got.Definition)
+	generated := &types.PolicyDefinitionMemberPolicyGeneration{Value: types.PolicyGenerationDetails{PolicyGenerationId: new("g-0123456789"), PolicyGenerationAssetId: new("a-0123456789")}}
+	_, err = s.CreatePolicy(t.Context(), &agentcore.CreatePolicyInput{PolicyEngineId: &s.engine, Name: new("q"), Definition: generated})
+	wantInvalid(t, "a generated one", err, types.ValidationExceptionReasonFieldValidationFailed, "definition.policyGeneration", "policyGeneration")
+}
+
 // 23 policies come in pages of 10, 10 and 3, each once, whichever list it is; the SDK's paginator finds the end.
 func TestSDKPages(t *testing.T) {
 	t.Parallel()
@@ -365,7 +404,7 @@ func TestSDKQuota(t *testing.T) {
 	must(t, err)
 }
 
-// fill puts policies into an engine, past the API, and gives their ids once nothing waits to be examined.
+// fill puts policies into an engine, past the API, and gives their ids once the first has been examined.
 func (r *replica) fill(t *testing.T, engine, text string, n int) []string {
 	t.Helper()
 	statement, err := policy.ParseStatement(text)
@@ -376,10 +415,12 @@ func (r *replica) fill(t *testing.T, engine, text string, n int) []string {
 		ids[i] = policy.NewID(policy.KindPolicy, name, "0123456789")
 		requests[i] = eventlog.Request{Account: awsAccount, Command: policy.CreatePolicy{EngineID: engine, ID: ids[i], Name: name, Language: policy.LanguageCedar, Statement: statement}}
 	}
-	results, err := r.service.log.Append(t.Context(), requests...)
-	must(t, err)
-	for _, result := range results {
-		must(t, result.Err)
+	for some := range slices.Chunk(requests, 100) { // as many as a transaction of a busy machine can take
+		results, err := r.service.log.Append(t.Context(), some...)
+		must(t, err)
+		for _, result := range results {
+			must(t, result.Err)
+		}
 	}
 	in := &agentcore.GetPolicyInput{PolicyEngineId: &engine, PolicyId: &ids[0]}
 	_ = agentcore.NewPolicyActiveWaiter(r.sdk("admin"), soonActive).Wait(t.Context(), in, most) // active or not
