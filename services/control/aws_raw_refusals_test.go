@@ -131,6 +131,7 @@ var badValues = map[string]bad{
 	"a nameless update":      {"PUT", "/gateways/{gateway}/", `{"authorizerType":"NONE"}`, refusal{"ValidationException", notValid, "name", "required"}},
 	"a reserved target":      {"POST", "/gateways/{gateway}/targets/", strings.Replace(lambdaJSON, "T2", "CallTool", 1), refusal{"ValidationException", notValid, "name", "CallTool"}},
 	"a target of nothing":    {"POST", "/gateways/{gateway}/targets/", `{"name":"T2"}`, refusal{"ValidationException", notValid, "targetConfiguration", "exactly one"}},
+	"a target of 600 KB":     {"POST", "/gateways/{gateway}/targets/", strings.Replace(lambdaJSON, `"description":"d"`, `"description":"`+strings.Repeat("d", 600<<10)+`"`, 1), refusal{"ValidationException", notValid, "targetConfiguration", "524288"}},
 	"a type in capitals":     {"POST", "/gateways/{gateway}/targets/", strings.Replace(lambdaJSON, `"object"`, `"OBJECT"`, 1), refusal{"ValidationException", notValid, "targetConfiguration.mcp.lambda.toolSchema.inlinePayload[0].inputSchema.type", "object"}},
 	"an enum in a schema":    {"POST", "/gateways/{gateway}/targets/", strings.Replace(lambdaJSON, `"object"`, `"object","enum":[]`, 1), refusal{"ValidationException", notValid, "targetConfiguration.mcp.lambda.toolSchema.inlinePayload.0.inputSchema.enum", "enum"}},
 	"two targets at once":    {"PUT", "/gateways/{gateway}/synchronizeTargets", `{"targetIdList":["{target}","{target}"]}`, refusal{"ValidationException", notValid, "targetIdList", "1 entry"}},

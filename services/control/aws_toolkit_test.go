@@ -33,14 +33,14 @@ type toolkit struct {
 func (k toolkit) createGateway() *agentcore.GetGatewayOutput {
 	t, ctx := k.t, k.t.Context()
 	t.Helper()
-	authorizer := types.CustomJWTAuthorizerConfiguration{
+	authorizer := &types.AuthorizerConfigurationMemberCustomJWTAuthorizer{Value: types.CustomJWTAuthorizerConfiguration{
 		DiscoveryUrl:   new("https://cognito-idp.us-east-1.amazonaws.com/us-east-1_a1b2c3d4e/.well-known/openid-configuration"),
 		AllowedClients: []string{"4jkdoq1a2b3c4d5e6f7g8h9i0"},
-	}
+	}}
 	made, err := k.CreateGateway(ctx, &agentcore.CreateGatewayInput{
 		Name: new("TestGateway1a2b3c4d"), RoleArn: new("arn:aws:iam::" + awsAccount + ":role/AgentCoreGatewayExecutionRole"),
 		ProtocolType: types.GatewayProtocolTypeMcp, AuthorizerType: types.AuthorizerTypeCustomJwt,
-		AuthorizerConfiguration: &types.AuthorizerConfigurationMemberCustomJWTAuthorizer{Value: authorizer},
+		AuthorizerConfiguration: authorizer,
 	})
 	must(t, err)
 	got, err := k.GetGateway(ctx, &agentcore.GetGatewayInput{GatewayIdentifier: made.GatewayId})
@@ -48,6 +48,7 @@ func (k toolkit) createGateway() *agentcore.GetGatewayOutput {
 	if got.Status != types.GatewayStatusReady || aws.ToString(made.GatewayUrl) == "" || aws.ToString(got.RoleArn) == "" {
 		t.Fatalf("the gateway is %+v", got)
 	}
+	wantSame(t, "the authorizer", authorizer, got.AuthorizerConfiguration)
 	return got
 }
 
