@@ -142,11 +142,6 @@ func (n *Node) BatchAuthorize(ctx context.Context, req *decisionv1.BatchAuthoriz
 	return out, nil
 }
 
-// ListPermittedActions implements DecisionService.
-func (n *Node) ListPermittedActions(context.Context, *decisionv1.ListPermittedActionsRequest) (*decisionv1.ListPermittedActionsResponse, error) {
-	return nil, rpc.Errorf(connect.CodeUnimplemented, "not_implemented", "this version does not list permitted actions yet: ask Authorize about each")
-}
-
 // turn is one call: who asks, one snapshot, one reading of the clocks.
 type turn struct {
 	node      *Node

@@ -356,13 +356,13 @@ type ListPermittedActionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Who is calling.
 	Principal *Principal `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`
-	// The gateway.
+	// The gateway, whose tools are listed.
 	Resource *Entity `protobuf:"bytes,2,opt,name=resource,proto3" json:"resource,omitempty"`
 	// As in AuthorizeRequest.
 	PolicyEngineId string `protobuf:"bytes,3,opt,name=policy_engine_id,json=policyEngineId,proto3" json:"policy_engine_id,omitempty"`
 	// As in AuthorizeRequest.
 	AtLeastRevision string `protobuf:"bytes,4,opt,name=at_least_revision,json=atLeastRevision,proto3" json:"at_least_revision,omitempty"`
-	// Say under which condition each tool is permitted.
+	// Say under which condition each tool is permitted. Who asks sees the text of policies.
 	Explain       bool `protobuf:"varint,5,opt,name=explain,proto3" json:"explain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -433,7 +433,10 @@ func (x *ListPermittedActionsRequest) GetExplain() bool {
 	return false
 }
 
-// ListPermittedActionsResponse is a superset of what Authorize would allow.
+// ListPermittedActionsResponse is a superset of what Authorize would let pass, for as long as this state decides: a tool is left out
+// when no permit can hold for any arguments that fit it, or a forbid holds for all of them. Being listed promises nothing; the
+// call itself is asked about with Authorize. Everything is listed where a DENY does not block: in LOG_ONLY mode, and where
+// no engine is attached and the state is fresh.
 type ListPermittedActionsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Sorted by id.
@@ -444,8 +447,12 @@ type ListPermittedActionsResponse struct {
 	Mode Mode `protobuf:"varint,3,opt,name=mode,proto3,enum=verdict.decision.v1.Mode" json:"mode,omitempty"`
 	// The engine; empty when none is attached.
 	PolicyEngineId string `protobuf:"bytes,4,opt,name=policy_engine_id,json=policyEngineId,proto3" json:"policy_engine_id,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The node could not prove that its state is fresh. Where that denies every request, nothing is listed.
+	Stale bool `protobuf:"varint,5,opt,name=stale,proto3" json:"stale,omitempty"`
+	// For people: why everything or nothing is listed whatever the policies say; empty when the policies decide.
+	Reason        string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListPermittedActionsResponse) Reset() {
@@ -506,12 +513,29 @@ func (x *ListPermittedActionsResponse) GetPolicyEngineId() string {
 	return ""
 }
 
+func (x *ListPermittedActionsResponse) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+func (x *ListPermittedActionsResponse) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // PermittedAction is one tool.
 type PermittedAction struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The action.
 	Action *Entity `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
-	// With `explain`: what is left of the policies once all but the arguments is known, as Cedar text.
+	// With `explain`: what is left of the policies once all but the arguments is known, as policies in Cedar's text, each with the
+	// policy's id as the annotation @id. Of all arguments that fit the tool, they allow those that Authorize allows. Where no policy
+	// is left it is a comment that says so. Empty when it would have more than 64 KiB, or all conditions of the answer together
+	// more than 2 MiB.
 	Condition     string `protobuf:"bytes,2,opt,name=condition,proto3" json:"condition,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -598,12 +622,14 @@ const file_verdict_decision_v1_decision_service_proto_rawDesc = "" +
 	"\bresource\x18\x02 \x01(\v2\x1b.verdict.decision.v1.EntityR\bresource\x12(\n" +
 	"\x10policy_engine_id\x18\x03 \x01(\tR\x0epolicyEngineId\x12*\n" +
 	"\x11at_least_revision\x18\x04 \x01(\tR\x0fatLeastRevision\x12\x18\n" +
-	"\aexplain\x18\x05 \x01(\bR\aexplain\"\xd3\x01\n" +
+	"\aexplain\x18\x05 \x01(\bR\aexplain\"\x81\x02\n" +
 	"\x1cListPermittedActionsResponse\x12>\n" +
 	"\aactions\x18\x01 \x03(\v2$.verdict.decision.v1.PermittedActionR\aactions\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\tR\brevision\x12-\n" +
 	"\x04mode\x18\x03 \x01(\x0e2\x19.verdict.decision.v1.ModeR\x04mode\x12(\n" +
-	"\x10policy_engine_id\x18\x04 \x01(\tR\x0epolicyEngineId\"d\n" +
+	"\x10policy_engine_id\x18\x04 \x01(\tR\x0epolicyEngineId\x12\x14\n" +
+	"\x05stale\x18\x05 \x01(\bR\x05stale\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"d\n" +
 	"\x0fPermittedAction\x123\n" +
 	"\x06action\x18\x01 \x01(\v2\x1b.verdict.decision.v1.EntityR\x06action\x12\x1c\n" +
 	"\tcondition\x18\x02 \x01(\tR\tcondition2\xd5\x02\n" +
