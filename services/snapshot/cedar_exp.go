@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	cedar "github.com/cedar-policy/cedar-go"
 	stable "github.com/cedar-policy/cedar-go/ast"
@@ -491,4 +492,88 @@ func textOf(id string, forbid bool, conditions []condition) []byte {
 		p.Conditions = append(p.Conditions, kind)
 	}
 	return cedar.NewPolicyFromAST((*stable.Policy)(p)).MarshalCedar()
+}
+
+// expressionText is an expression in Cedar's text: cedar-go writes policies only.
+func expressionText(n expression) string {
+	text := string(textOf("", false, []condition{{body: n}}))
+	_, text, _ = strings.Cut(text, "when { ")
+	return strings.TrimSuffix(text, " };")
+}
+
+// clausesOf are expressions of which all hold where a policy applies, but for what its head says of the action: what it says of
+// principal and resource, and the conditions, taken apart.
+func clausesOf(p *cedar.Policy) []expression {
+	parsed := (*ast.Policy)(p.AST())
+	var out []expression
+	for _, head := range []ast.Policy{
+		{Principal: parsed.Principal, Action: ast.ScopeTypeAll{}, Resource: ast.ScopeTypeAll{}},
+		{Principal: ast.ScopeTypeAll{}, Action: ast.ScopeTypeAll{}, Resource: parsed.Resource},
+	} {
+		n := eval.PolicyToNode(&head).AsIsNode()
+		if _, all := n.(ast.NodeValue); !all {
+			out = append(out, n)
+		}
+	}
+	for _, c := range conditionsOf(p) {
+		if c.unless {
+			out = appendNone(out, c.body)
+		} else {
+			out = appendAll(out, c.body)
+		}
+	}
+	return out
+}
+
+// appendAll appends expressions that are all true when n is.
+func appendAll(out []expression, n expression) []expression {
+	if n, ok := n.(ast.NodeTypeAnd); ok {
+		return appendAll(appendAll(out, n.Left), n.Right)
+	}
+	return append(out, n)
+}
+
+// appendNone appends expressions that are all true when n is false.
+func appendNone(out []expression, n expression) []expression {
+	if n, ok := n.(ast.NodeTypeOr); ok {
+		return appendNone(appendNone(out, n.Left), n.Right)
+	}
+	return append(out, not(ast.UnaryNode{Arg: n}))
+}
+
+// readIn are the parts of an expression that read the request: members, as far as they go, tags, and what is taken as a whole.
+func readIn(n expression) (out []expression) {
+	ast.Inspect(ast.NewNode(n), func(n ast.IsNode) bool {
+		switch n := n.(type) {
+		case ast.NodeTypeHas:
+			return !isRead(n.Arg) // that it is there says the clause
+		case ast.NodeTypeHasTag:
+			return !isRead(n.Left)
+		}
+		if isRead(n) {
+			out = append(out, n)
+			return false
+		}
+		return true
+	})
+	return out
+}
+
+// isRead tells whether an expression is a variable, or leads from one to a member or tag.
+func isRead(n expression) bool {
+	for {
+		switch at := n.(type) {
+		case ast.NodeTypeVariable:
+			return true
+		case ast.NodeTypeAccess:
+			n = at.Arg
+		case ast.NodeTypeGetTag:
+			if _, written := literal(at.Right); !written {
+				return false
+			}
+			n = at.Left
+		default:
+			return false
+		}
+	}
 }

@@ -92,7 +92,7 @@ func (p *Permitted) All(explain bool) iter.Seq[PermittedAction] {
 	}
 }
 
-// question is what a list asks about each tool.
+// question is what is asked about one tool after the other.
 type question struct {
 	engine   *engine
 	request  Request
@@ -123,9 +123,14 @@ func (to *route) asked(r *Request, strict bool) *question {
 	return q
 }
 
+// turnTo makes t the tool that is asked about.
+func (q *question) turnTo(t *tool) {
+	q.entities.tool, q.env.Action, q.request.Action.ID = t, t.uid, string(t.uid.ID)
+}
+
 // about tells whether some arguments could be allowed. Permits are looked at until one is found, unless all are to be written.
 func (q *question) about(t *tool, out *conditions) bool {
-	q.entities.tool, q.env.Action, q.request.Action.ID = t, t.uid, string(t.uid.ID)
+	q.turnTo(t)
 	permitted, forbidden := false, false
 	for _, c := range q.candidates(t) {
 		if !c.forbid && permitted && !out.wanted {
