@@ -69,7 +69,7 @@ func (n *Node) Publish(state *policy.State, accounts []string) {
 	} else {
 		n.snapshot.Store(snapshot.Build(state))
 	}
-	n.metrics.published(state, time.Since(began))
+	n.metrics.published(state, n.snapshot.Load().Unkeyed(), time.Since(began))
 }
 
 // Ready is nil when there is a state to decide with.
