@@ -13,14 +13,14 @@ type createPolicyInput struct {
 	Name            string                 `json:"name,omitzero"`
 	Definition      *policyDefinition      `json:"definition,omitzero"`
 	Description     string                 `json:"description,omitzero"     verdict:"stored"`
-	ValidationMode  policy.ValidationMode  `json:"validationMode,omitzero"`
+	ValidationMode  policy.ValidationMode  `json:"validationMode,omitzero"  verdict:"stored"`
 	EnforcementMode policy.EnforcementMode `json:"enforcementMode,omitzero"`
 }
 
 type updatePolicyInput struct {
 	Definition      *policyDefinition      `json:"definition,omitzero"`
 	Description     *optional              `json:"description,omitzero"     verdict:"stored"`
-	ValidationMode  policy.ValidationMode  `json:"validationMode,omitzero"`
+	ValidationMode  policy.ValidationMode  `json:"validationMode,omitzero"  verdict:"stored"`
 	EnforcementMode policy.EnforcementMode `json:"enforcementMode,omitzero"`
 }
 
