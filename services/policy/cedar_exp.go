@@ -5,8 +5,10 @@ package policy
 import (
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	cedar "github.com/cedar-policy/cedar-go"
 	stable "github.com/cedar-policy/cedar-go/ast"
@@ -42,12 +44,121 @@ func parsePolicies(source string) ([]*cedarPolicy, error) {
 	return policies, nil
 }
 
-// Compile makes what cedar-go evaluates; nil for the zero Statement.
+// Compile makes what cedar-go evaluates; nil for the zero Statement. It answers as Exact says.
 func (s Statement) Compile() *cedar.Policy {
 	if s.parsed == nil {
 		return nil
 	}
-	return cedar.NewPolicyFromAST((*stable.Policy)(s.parsed))
+	return cedar.NewPolicyFromAST((*stable.Policy)(exact(s.parsed)))
+}
+
+// Exact is a policy as cedar-go has to evaluate it to answer as Cedar does: p itself, or p with toDate() and toTime() written
+// otherwise, which cedar-go gets wrong before 1970. It fails where they stand too deeply within each other.
+func Exact(p *cedar.Policy) (*cedar.Policy, error) {
+	parsed := (*cedarPolicy)(p.AST())
+	switch depth := dateDepth(parsed); {
+	case depth == 0:
+		return p, nil
+	case depth > maxDates:
+		return nil, fmt.Errorf("toDate() and toTime() stand more than %d deep within each other", maxDates)
+	}
+	return cedar.NewPolicyFromAST((*stable.Policy)(exact(parsed))), nil
+}
+
+// maxDates is how deep toDate() and toTime() may stand within each other. Each level doubles what is evaluated.
+const maxDates = 4
+
+// dateDepth is how deep they do.
+func dateDepth(p *cedarPolicy) (deepest int) {
+	for _, c := range p.Conditions {
+		deepest = max(deepest, dateDepthOf(c.Body))
+	}
+	return deepest
+}
+
+func dateDepthOf(n ast.IsNode) (deepest int) {
+	for _, child := range children(n) {
+		deepest = max(deepest, dateDepthOf(child))
+	}
+	if isDateCall(n) {
+		deepest++
+	}
+	return deepest
+}
+
+func isDateCall(n ast.IsNode) bool {
+	call, ok := n.(ast.NodeTypeExtensionCall)
+	return ok && len(call.Args) == 1 && (call.Name == "toDate" || call.Name == "toTime")
+}
+
+// exact is what Exact makes of a policy.
+func exact(p *cedarPolicy) *cedarPolicy {
+	if dateDepth(p) == 0 {
+		return p
+	}
+	changed := *p
+	changed.Conditions = slices.Clone(p.Conditions)
+	for i := range changed.Conditions {
+		changed.Conditions[i].Body = exactNode(changed.Conditions[i].Body)
+	}
+	return &changed
+}
+
+// exactNode writes toDate() and toTime() anew. cedar-go rounds towards 1970 and not towards the past: its toTime() is what
+// remains of a day, which is negative before 1970. So that
+//   - t.toTime() is datetime("1970-01-02").offset(t.toTime()).toTime(),
+//   - t.toDate() is that much before t. There is no negative of a duration but the time since a later moment.
+//
+// Neither fails where Cedar does not: only the midnight before the earliest of all moments is out of range, in both.
+func exactNode(n ast.IsNode) ast.IsNode {
+	n = withChildren(n, exactNode)
+	if !isDateCall(n) {
+		return n
+	}
+	call, _ := n.(ast.NodeTypeExtensionCall)
+	t := ast.NewNode(call.Args[0])
+	ofDay := ast.Datetime(secondDay).Offset(t.ToTime()).ToTime()
+	if call.Name == "toTime" {
+		return ofDay.AsIsNode()
+	}
+	return t.Offset(ast.Datetime(firstDay).DurationSince(ast.Datetime(firstDay).Offset(ofDay))).AsIsNode()
+}
+
+var (
+	firstDay  = time.UnixMilli(0).UTC()
+	secondDay = firstDay.AddDate(0, 0, 1)
+)
+
+var nodeType = reflect.TypeFor[ast.IsNode]()
+
+// withChildren is a copy of an expression in which those directly below are changed. It finds them by their type, as there are
+// some thirty kinds of expressions, and it is called for few.
+func withChildren(n ast.IsNode, change func(ast.IsNode) ast.IsNode) ast.IsNode {
+	copied := reflect.New(reflect.TypeOf(n)).Elem()
+	copied.Set(reflect.ValueOf(n))
+	var walk func(v reflect.Value)
+	walk = func(v reflect.Value) {
+		switch {
+		case !v.CanSet() || v.Type() == nodeType && v.IsNil():
+		case v.Type() == nodeType:
+			child, _ := reflect.TypeAssert[ast.IsNode](v)
+			v.Set(reflect.ValueOf(change(child)))
+		case v.Kind() == reflect.Struct:
+			for _, field := range v.Fields() {
+				walk(field)
+			}
+		case v.Kind() == reflect.Slice:
+			own := reflect.MakeSlice(v.Type(), v.Len(), v.Len())
+			reflect.Copy(own, v)
+			v.Set(own)
+			for i := range v.Len() {
+				walk(v.Index(i))
+			}
+		}
+	}
+	walk(copied)
+	changed, _ := reflect.TypeAssert[ast.IsNode](copied)
+	return changed
 }
 
 func effectOf(p *cedarPolicy) Effect {

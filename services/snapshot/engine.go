@@ -98,10 +98,14 @@ func (c *compiled) next(source *policy.Policy) *compiled {
 	if err != nil {
 		return next
 	}
-	next.policy = statement.Compile()
-	next.forbid = statement.Effect() == policy.EffectForbid
-	next.head, next.reads = headOf(next.policy), readsOf(next.policy)
+	next.take(statement.Compile())
 	return next
+}
+
+// take makes c what evaluates p.
+func (c *compiled) take(p *cedar.Policy) {
+	c.policy, c.forbid = p, p.Effect() == cedar.Forbid
+	c.head, c.reads = headOf(p), readsOf(p)
 }
 
 func (e *engine) find(id string) *compiled {
