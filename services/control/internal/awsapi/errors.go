@@ -62,7 +62,7 @@ func classOf(e *rpc.Error) class {
 
 // failure is the body of an error.
 type failure struct {
-	Type      string  `json:"__type"`
+	Type      string  `json:"__type"` //nolint:tagliatelle // AWS names it so
 	Message   string  `json:"message"`
 	Reason    string  `json:"reason,omitzero"` // of a ValidationException, which always has one
 	FieldList []field `json:"fieldList,omitzero"`

@@ -8,14 +8,14 @@ import (
 // gatewayMembers are the members of a gateway that requests and answers have alike.
 type gatewayMembers struct {
 	Name           string                 `json:"name,omitzero"`
-	Description    string                 `json:"description,omitzero"             verdict:"stored"`
-	RoleARN        string                 `json:"roleArn,omitzero"                 verdict:"stored"`
-	ProtocolType   policy.ProtocolType    `json:"protocolType,omitzero" verdict:"gateway"`
-	Protocol       *protocolConfiguration `json:"protocolConfiguration,omitzero" verdict:"gateway"`
-	AuthorizerType policy.AuthorizerType  `json:"authorizerType,omitzero" verdict:"gateway"`
-	Authorizer     *authorizerConfig      `json:"authorizerConfiguration,omitzero" verdict:"gateway"`
+	Description    string                 `json:"description,omitzero"               verdict:"stored"`
+	RoleARN        string                 `json:"roleArn,omitzero"                   verdict:"stored"`
+	ProtocolType   policy.ProtocolType    `json:"protocolType,omitzero"              verdict:"gateway"`
+	Protocol       *protocolConfiguration `json:"protocolConfiguration,omitzero"     verdict:"gateway"`
+	AuthorizerType policy.AuthorizerType  `json:"authorizerType,omitzero"            verdict:"gateway"`
+	Authorizer     *authorizerConfig      `json:"authorizerConfiguration,omitzero"   verdict:"gateway"`
 	PolicyEngine   *engineAttachment      `json:"policyEngineConfiguration,omitzero"`
-	ExceptionLevel policy.ExceptionLevel  `json:"exceptionLevel,omitzero"          verdict:"stored"`
+	ExceptionLevel policy.ExceptionLevel  `json:"exceptionLevel,omitzero"            verdict:"stored"`
 	Interceptors   Refused                `json:"interceptorConfigurations,omitzero"`
 	KMSKeyARN      Refused                `json:"kmsKeyArn,omitzero"`
 }
@@ -63,7 +63,7 @@ type streaming struct {
 
 // authorizerConfig is a union.
 type authorizerConfig struct {
-	JWT *jwtAuthorizer `json:"customJWTAuthorizer,omitzero"`
+	JWT *jwtAuthorizer `json:"customJWTAuthorizer,omitzero"` //nolint:tagliatelle // AWS names it so
 }
 
 type jwtAuthorizer struct {

@@ -144,8 +144,7 @@ func inPath(member *smithy.Schema) bool {
 // fieldsOf are the members of a struct by their names in JSON, those of embedded structs among them.
 func fieldsOf(typ reflect.Type) map[string]reflect.StructField {
 	out := map[string]reflect.StructField{}
-	for i := range typ.NumField() {
-		f := typ.Field(i)
+	for f := range typ.Fields() {
 		if f.Anonymous {
 			maps.Copy(out, fieldsOf(f.Type))
 			continue

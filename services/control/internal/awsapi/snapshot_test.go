@@ -195,9 +195,14 @@ func answered(t *testing.T, snapshot []byte) (status string, body []byte) {
 func TestErrorSnapshots(t *testing.T) {
 	all := snapshots(t, "response_snapshot", ".error.snap")
 	for _, e := range []*rpc.Error{
-		{Code: connect.CodeInvalidArgument, Field: "name"}, {Code: connect.CodeUnauthenticated}, {Code: connect.CodePermissionDenied},
-		{Code: connect.CodeNotFound}, {Code: connect.CodeAlreadyExists}, {Code: connect.CodeResourceExhausted, Reason: "quota"},
-		{Code: connect.CodeResourceExhausted, Reason: "throttled"}, {Code: connect.CodeInternal},
+		{Code: connect.CodeInvalidArgument, Field: "name"},
+		{Code: connect.CodeUnauthenticated},
+		{Code: connect.CodePermissionDenied},
+		{Code: connect.CodeNotFound},
+		{Code: connect.CodeAlreadyExists},
+		{Code: connect.CodeResourceExhausted, Reason: "quota"},
+		{Code: connect.CodeResourceExhausted, Reason: "throttled"},
+		{Code: connect.CodeInternal},
 	} {
 		w := httptest.NewRecorder()
 		(*API)(nil).Refuse(w, e)

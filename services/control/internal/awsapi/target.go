@@ -8,7 +8,7 @@ import (
 // targetMembers are the members of a target that requests and answers have alike.
 type targetMembers struct {
 	Name            string               `json:"name,omitzero"`
-	Description     string               `json:"description,omitzero"                        verdict:"stored"`
+	Description     string               `json:"description,omitzero"               verdict:"stored"`
 	Configuration   *targetConfiguration `json:"targetConfiguration,omitzero"`
 	Credentials     []credentials        `json:"credentialProviderConfigurations"`
 	Metadata        Refused              `json:"metadataConfiguration,omitzero"`
@@ -40,7 +40,7 @@ type mcpTarget struct {
 }
 
 type lambdaTarget struct {
-	ARN        string      `json:"lambdaArn" verdict:"gateway"`
+	ARN        string      `json:"lambdaArn"           verdict:"gateway"`
 	ToolSchema *toolSchema `json:"toolSchema,omitzero"`
 }
 
@@ -66,7 +66,7 @@ type schemaDefinition struct {
 }
 
 type credentials struct {
-	Type     policy.CredentialsType `json:"credentialProviderType" verdict:"stored"`
+	Type     policy.CredentialsType `json:"credentialProviderType"      verdict:"stored"`
 	Provider Refused                `json:"credentialProvider,omitzero"`
 }
 
