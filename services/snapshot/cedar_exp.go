@@ -127,10 +127,12 @@ func literal(n ast.IsNode) (string, bool) {
 
 // reads is what a policy can see of the principal, beside its name, and how it fails.
 type reads struct {
-	id      bool     // the attribute id
-	tags    []string // their keys
-	anyTag  bool     // keys that are not written down
-	records bool     // it writes records of several members: of two that fail, cedar-go reports either
+	id     bool     // the attribute id
+	tags   []string // their keys
+	anyTag bool     // keys that are not written down
+	// either: it writes records of several members, or asks whether something is in a set of what need not be entities. Of
+	// two that fail, cedar-go reports either.
+	either bool
 }
 
 // readsOf finds out by what the conditions hold, wherever it stands.
@@ -154,7 +156,11 @@ func readsOf(p *cedar.Policy) (r reads) {
 			case ast.NodeTypeHasTag:
 				tag(n.Right)
 			case ast.NodeTypeRecord:
-				r.records = r.records || len(n.Elements) > 1
+				r.either = r.either || len(n.Elements) > 1
+			case ast.NodeTypeIn:
+				r.either = r.either || !holdsEntities(n.Right)
+			case ast.NodeTypeIsIn:
+				r.either = r.either || !holdsEntities(n.Entity)
 			}
 			return true
 		})
@@ -162,6 +168,23 @@ func readsOf(p *cedar.Policy) (r reads) {
 	slices.Sort(r.tags)
 	r.tags = slices.Compact(r.tags)
 	return r
+}
+
+// holdsEntities tells an expression that is an entity or a set of entities, whatever the request.
+func holdsEntities(n ast.IsNode) bool {
+	switch n := n.(type) {
+	case ast.NodeTypeVariable:
+		return n.Name != "context"
+	case ast.NodeValue:
+		_, ok := n.Value.(types.EntityUID)
+		return ok
+	case ast.NodeTypeSet:
+		return !slices.ContainsFunc(n.Elements, func(n ast.IsNode) bool {
+			_, set := n.(ast.NodeTypeSet)
+			return set || !holdsEntities(n)
+		})
+	}
+	return false
 }
 
 // setSchema is what the policies of a Set are checked against.

@@ -139,8 +139,8 @@ const maxMessage = 300
 
 // message is the same at every evaluation of the same request.
 func (c *compiled) message(text string) string {
-	if c.reads.records {
-		return "the policy could not be evaluated; which of its members failed is left out, since it writes a record with several"
+	if c.reads.either {
+		return "the policy could not be evaluated; which member failed is left out, since it writes a record with several or asks for a set"
 	}
 	return clipTo(text, maxMessage)
 }

@@ -49,9 +49,14 @@ func forms(of []*grammar, formats ...string) (all []func(expressions, int) strin
 	return all
 }
 
-// calls are calls of an extension's constructor with a literal.
-func calls(name string, arguments ...string) (all []string) {
-	for _, argument := range arguments {
+// calls are calls of an extension's constructor with a literal. Those with what it takes come more often than the odd ones.
+func calls(name string, usual, odd []string) (all []string) {
+	for range 4 {
+		for _, argument := range usual {
+			all = append(all, fmt.Sprintf("%s(%q)", name, argument))
+		}
+	}
+	for _, argument := range odd {
 		all = append(all, fmt.Sprintf("%s(%q)", name, argument))
 	}
 	return all
@@ -104,7 +109,8 @@ func initTruths() {
 	truths.nested = append(truths.nested, forms([]*grammar{&decimals, &decimals},
 		"%.lessThan(%)", "%.lessThanOrEqual(%)", "%.greaterThan(%)", "%.greaterThanOrEqual(%)")...)
 	truths.nested = append(truths.nested, forms([]*grammar{&addresses}, "%.isIpv4()", "%.isIpv6()", "%.isLoopback()", "%.isMulticast()")...)
-	truths.nested = append(truths.nested, form("%.isInRange(%)", &addresses, &addresses), form("%.isInRange(%)", &addresses, &addresses))
+	truths.nested = append(truths.nested, form("%.isInRange(%)", &addresses, &addresses), form("%.isInRange(%)", &addresses, &addresses),
+		form("%.toTime() >= %", &datetimes, &durations), form("%.toDate() <= %", &datetimes, &datetimes), form(`%.durationSince(%.toDate()) < duration("12h")`, &datetimes, &datetimes))
 }
 
 func initValues() {
@@ -141,26 +147,49 @@ func initValues() {
 }
 
 func initExtensions() {
-	decimals.leaves = append([]string{"context.input.price"}, calls("decimal", "1.5", "10.0", "-0.5", "0.0", "-0.0", "1.2345", "922337203685477.5807",
-		"-922337203685477.5808", "922337203685477.5808", "1.23456", "1", "1.", ".5", "+1.0", "01.50", "1e1", "", "-", "1.5 ", "1_0.0")...)
+	decimals.leaves = append([]string{"context.input.price"}, calls("decimal",
+		[]string{"1.5", "10.0", "-0.5", "0.0", "-0.0", "1.2345", "922337203685477.5807", "-922337203685477.5808"},
+		[]string{"922337203685477.5808", "1.23456", "1", "1.", ".5", "+1.0", "01.50", "1e1", "", "-", "1.5 ", "1_0.0"})...)
 	decimals.nested = forms([]*grammar{&texts}, "decimal(%)")
 
-	addresses.leaves = calls("ip", "10.0.0.1", "10.0.0.0/8", "10.0.0.1/32", "0.0.0.0/0", "127.0.0.1", "127.0.0.0/8", "126.0.0.0/7", "224.0.0.1", "224.0.0.0/4", "224.0.0.0/3",
-		"255.255.255.255", "::1", "::1/127", "::", "::/0", "fe80::1/64", "ff00::/8", "ff02::1", "fe00::/7", "2001:db8::1", "2001:DB8::1", "2001:0db8:0:0:0:0:0:1",
-		"::ffff:10.0.0.1", "::10.0.0.1", "10.0.0.1/33", "10.0.0.1/08", "10.0.0.01", "010.0.0.1", "10.0.0", "10.0.0.1/", "10.0.0.1/-1", "10.0.0.1/+8", "fe80::1%eth0", "1::2::3", "", "::1/129", "10.0.0.1/0", "[::1]", " 10.0.0.1")
+	addresses.leaves = calls("ip",
+		[]string{
+			"10.0.0.1", "10.0.0.0/8", "10.0.0.1/32", "0.0.0.0/0", "127.0.0.1", "127.0.0.0/8", "126.0.0.0/7", "224.0.0.1", "224.0.0.0/4", "224.0.0.0/3",
+			"255.255.255.255", "::1", "::1/127", "::", "::/0", "fe80::1/64", "ff00::/8", "ff02::1", "fe00::/7", "2001:db8::1", "2001:DB8::1",
+			"2001:0db8:0:0:0:0:0:1", "10.0.0.1/0",
+		},
+		[]string{
+			"::ffff:10.0.0.1", "::10.0.0.1", "10.0.0.1/33", "10.0.0.1/08", "10.0.0.01", "010.0.0.1", "10.0.0", "10.0.0.1/", "10.0.0.1/-1", "10.0.0.1/+8",
+			"fe80::1%eth0", "1::2::3", "", "::1/129", "[::1]", " 10.0.0.1", "::ffff:a00:1", "1:2:3:4:5:6:7::", "::/00", "::/064",
+		})
 	addresses.nested = forms([]*grammar{&texts}, "ip(%)")
 
-	datetimes.leaves = append([]string{"context.system.now"}, calls("datetime", "2026-03-01", "2026-03-01T12:00:00Z", "2026-03-01T12:00:00.123Z", "2026-03-01T13:30:00.123+0130",
-		"2026-02-28T22:00:00-1400", "1969-12-31T23:59:59.999Z", "1969-12-31", "1970-01-01", "0000-01-01", "0001-02-29", "0000-02-29", "9999-12-31T23:59:59.999Z", "2024-02-29", "2023-02-29",
-		"2026-13-01", "2026-00-10", "2026-04-31", "2026-03-01T24:00:00Z", "2026-03-01T23:59:60Z", "2026-03-01T12:00:00", "2026-03-01T12:00:00.1Z", "2026-03-01T12:00:00.1234Z",
-		"2026-03-01T12:00:00+2400", "2026-03-01T12:00:00+0060", "2026-03-01T12:00:00+2359", "2026-03-01T12:00:00-0000", "2026-03-01T12:00:00+01:30", "2026-3-1", "26-03-01", "2026-03-01t12:00:00z", "2026-03-01 12:00:00Z",
-		"", "20260301", "-0001-01-01", "+2026-03-01", "+002026-03-01", "+0002026-03-01", "-000000001-01-01", "+292278994-08-17T07:12:55.807Z", "-292275055-05-16T16:47:04.192Z", "99999-01-01", "2026-03-01T12:00Z")...)
+	datetimes.leaves = append([]string{"context.system.now", "context.system.now"}, calls("datetime",
+		[]string{
+			"2026-03-01", "2026-03-01T12:00:00Z", "2026-03-01T12:00:00.123Z", "2026-03-01T13:30:00.123+0130", "2026-02-28T22:00:00-1400",
+			"1969-12-31T23:59:59.999Z", "1969-12-31T12:00:00Z", "1969-12-31", "1960-02-29T01:02:03Z", "1970-01-01", "0000-01-01", "0000-02-29T06:00:00Z",
+			"9999-12-31T23:59:59.999Z", "2024-02-29", "1900-06-01T00:00:00.001Z",
+		},
+		[]string{
+			"0001-02-29", "2023-02-29", "2026-13-01", "2026-00-10", "2026-04-31", "2026-03-01T24:00:00Z", "2026-03-01T23:59:60Z", "2026-03-01T12:00:00",
+			"2026-03-01T12:00:00.1Z", "2026-03-01T12:00:00.1234Z", "2026-03-01T12:00:00+2400", "2026-03-01T12:00:00+0060", "2026-03-01T12:00:00+2359",
+			"2026-03-01T12:00:00-0000", "2026-03-01T12:00:00+01:30", "2026-3-1", "26-03-01", "2026-03-01t12:00:00z", "2026-03-01 12:00:00Z", "", "20260301",
+			"-0001-01-01", "+2026-03-01", "+002026-03-01", "+0002026-03-01", "-000000001-01-01", "+292278994-08-17T07:12:55.807Z",
+			"-292275055-05-16T16:47:04.192Z", "99999-01-01", "2026-03-01T12:00Z", "2026-03-01Z", "2026-03-01T12:00:00.123",
+		})...)
 	datetimes.nested = append(forms([]*grammar{&datetimes, &durations}, "%.offset(%)", "%.offset(%)", "%.offset(%)"),
-		form("datetime(%)", &texts), form("%.toDate()", &datetimes), form("%.toDate()", &datetimes))
+		form("datetime(%)", &texts), form("%.toDate()", &datetimes), form("%.toDate()", &datetimes), form("%.toDate()", &datetimes))
 
-	durations.leaves = calls("duration", "1d", "1h", "-1d", "0ms", "1ms", "-1ms", "1d2h3m4s5ms", "-1d2h3m4s5ms", "25h", "90m", "86400s", "20514d", "-20514d", "40000d", "-800000d",
-		"9223372036854775807ms", "-9223372036854775807ms", "-9223372036854775808ms", "9223372036854775808ms", "106751991167d", "106751991167d7h12m55s807ms", "106751991167d7h12m55s808ms",
-		"-106751991167d7h12m55s808ms", "-106751991167d7h12m55s809ms", "106751991168d", "-106751991168d", "18446744073709551616ms", "1h1d", "1d1d", "1", "d", "", "-", "+1d", "1D", "1.5h", "1w", "1d ", "01h", "1ms1s", "--1d", "1d-1h", "1m1ms")
+	durations.leaves = calls("duration",
+		[]string{
+			"1d", "1h", "-1d", "0ms", "1ms", "-1ms", "1d2h3m4s5ms", "-1d2h3m4s5ms", "25h", "90m", "86400s", "20514d", "-20514d", "40000d", "-800000d",
+			"9223372036854775807ms", "-9223372036854775807ms", "106751991167d7h12m55s807ms",
+		},
+		[]string{
+			"-9223372036854775808ms", "9223372036854775808ms", "106751991167d", "106751991167d7h12m55s808ms", "-106751991167d7h12m55s808ms",
+			"-106751991167d7h12m55s809ms", "106751991168d", "-106751991168d", "18446744073709551616ms", "1h1d", "1d1d", "1", "d", "", "-", "+1d", "1D", "1.5h",
+			"1w", "1d ", "01h", "1ms1s", "--1d", "1d-1h", "1m1ms", "0d0h0m0s0ms", "-0ms",
+		})
 	durations.nested = append(forms([]*grammar{&datetimes, &datetimes}, "%.durationSince(%)", "%.durationSince(%)", "%.durationSince(%)"),
-		form("%.toTime()", &datetimes), form("%.toTime()", &datetimes), form("duration(%)", &texts))
+		form("%.toTime()", &datetimes), form("%.toTime()", &datetimes), form("%.toTime()", &datetimes), form("duration(%)", &texts))
 }
