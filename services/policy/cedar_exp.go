@@ -5,7 +5,9 @@ package policy
 import (
 	"fmt"
 	"math"
+	"math/big"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -52,17 +54,17 @@ func (s Statement) Compile() *cedar.Policy {
 	return cedar.NewPolicyFromAST((*stable.Policy)(exact(s.parsed)))
 }
 
-// Exact is a policy as cedar-go has to evaluate it to answer as Cedar does: p itself, or p with toDate() and toTime() written
-// otherwise, which cedar-go gets wrong before 1970. It fails where they stand too deeply within each other.
+// Exact is a policy as cedar-go has to evaluate it to answer as Cedar does: p itself, or p with what cedar-go gets wrong written
+// otherwise (docs/0013). It fails where toDate() and toTime() stand too deeply within each other.
 func Exact(p *cedar.Policy) (*cedar.Policy, error) {
 	parsed := (*cedarPolicy)(p.AST())
-	switch depth := dateDepth(parsed); {
-	case depth == 0:
-		return p, nil
-	case depth > maxDates:
+	if dateDepth(parsed) > maxDates {
 		return nil, fmt.Errorf("toDate() and toTime() stand more than %d deep within each other", maxDates)
 	}
-	return cedar.NewPolicyFromAST((*stable.Policy)(exact(parsed))), nil
+	if changed := exact(parsed); changed != parsed {
+		return cedar.NewPolicyFromAST((*stable.Policy)(changed)), nil
+	}
+	return p, nil
 }
 
 // maxDates is how deep toDate() and toTime() may stand within each other. Each level doubles what is evaluated.
@@ -80,20 +82,30 @@ func dateDepthOf(n ast.IsNode) (deepest int) {
 	for _, child := range children(n) {
 		deepest = max(deepest, dateDepthOf(child))
 	}
-	if isDateCall(n) {
+	if name, _ := extension(n); name == "toDate" || name == "toTime" {
 		deepest++
 	}
 	return deepest
 }
 
-func isDateCall(n ast.IsNode) bool {
-	call, ok := n.(ast.NodeTypeExtensionCall)
-	return ok && len(call.Args) == 1 && (call.Name == "toDate" || call.Name == "toTime")
+// extension is the name of an extension function of one argument that an expression calls, and the argument; "" when it is none.
+func extension(n ast.IsNode) (name types.Path, argument ast.IsNode) {
+	if call, ok := n.(ast.NodeTypeExtensionCall); ok && len(call.Args) == 1 {
+		return call.Name, call.Args[0]
+	}
+	return "", nil
 }
 
-// exact is what Exact makes of a policy.
+// exact is what Exact makes of a policy: p itself when there is nothing to change.
 func exact(p *cedarPolicy) *cedarPolicy {
-	if dateDepth(p) == 0 {
+	inexact := false
+	for _, c := range p.Conditions {
+		ast.Inspect(ast.NewNode(c.Body), func(n ast.IsNode) bool {
+			inexact = inexact || correction(n) != nil
+			return !inexact
+		})
+	}
+	if !inexact {
 		return p
 	}
 	changed := *p
@@ -104,30 +116,75 @@ func exact(p *cedarPolicy) *cedarPolicy {
 	return &changed
 }
 
-// exactNode writes toDate() and toTime() anew. cedar-go rounds towards 1970 and not towards the past: its toTime() is what
-// remains of a day, which is negative before 1970. So that
-//   - t.toTime() is datetime("1970-01-02").offset(t.toTime()).toTime(),
-//   - t.toDate() is that much before t. There is no negative of a duration but the time since a later moment.
-//
-// Neither fails where Cedar does not: only the midnight before the earliest of all moments is out of range, in both.
 func exactNode(n ast.IsNode) ast.IsNode {
 	n = withChildren(n, exactNode)
-	if !isDateCall(n) {
-		return n
+	if changed := correction(n); changed != nil {
+		return changed
 	}
-	call, _ := n.(ast.NodeTypeExtensionCall)
-	t := ast.NewNode(call.Args[0])
-	ofDay := ast.Datetime(secondDay).Offset(t.ToTime()).ToTime()
-	if call.Name == "toTime" {
-		return ofDay.AsIsNode()
+	return n
+}
+
+// correction is what has to stand in the place of an expression; nil when it is right as it is.
+func correction(n ast.IsNode) ast.IsNode {
+	name, argument := extension(n)
+	switch name {
+	case "toTime":
+		return timeOfDay(argument).AsIsNode()
+	case "toDate":
+		// There is no negative of a duration but the time since a later moment.
+		day := ast.Datetime(firstDay)
+		return ast.NewNode(argument).Offset(day.DurationSince(day.Offset(timeOfDay(argument)))).AsIsNode()
 	}
-	return t.Offset(ast.Datetime(firstDay).DurationSince(ast.Datetime(firstDay).Offset(ofDay))).AsIsNode()
+	value, ok := argument.(ast.NodeValue)
+	literal, isString := value.Value.(types.String)
+	if !ok || !isString {
+		return nil
+	}
+	return literalCorrection(name, string(literal))
+}
+
+// timeOfDay is t.toTime(). cedar-go rounds towards 1970, so that its own is negative before 1970.
+func timeOfDay(t ast.IsNode) ast.Node {
+	return ast.Datetime(secondDay).Offset(ast.NewNode(t).ToTime()).ToTime()
 }
 
 var (
 	firstDay  = time.UnixMilli(0).UTC()
 	secondDay = firstDay.AddDate(0, 0, 1)
 )
+
+// literalCorrection is what has to stand in the place of an extension's literal; nil when it is right as it is.
+func literalCorrection(name types.Path, literal string) ast.IsNode {
+	sign := strings.HasPrefix(literal, "+") || strings.HasPrefix(literal, "-")
+	switch {
+	case name == "decimal" && strings.HasPrefix(literal, "+"), name == "datetime" && sign:
+		// Cedar takes neither a plus nor a year of nine digits. What fails with two signs fails in cedar-go too, and says so.
+		if twice := literal[:1] + literal; literal[:min(2, len(literal))] != twice[:2] {
+			return ast.ExtensionCall(name, ast.String(twice)).AsIsNode()
+		}
+	case name == "duration" && isShortest(literal):
+		return ast.NodeValue{Value: types.NewDurationFromMillis(math.MinInt64)}
+	}
+	return nil
+}
+
+// durationParts are days, hours, minutes, seconds and milliseconds.
+var durationParts = regexp.MustCompile(`^-(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?$`)
+
+// isShortest tells the duration of -2^63 milliseconds, however it is written, for which cedar-go has no room.
+func isShortest(literal string) bool {
+	parts := durationParts.FindStringSubmatch(literal)
+	if parts == nil {
+		return false
+	}
+	total := new(big.Int)
+	for i, millis := range []int64{24 * 60 * 60 * 1000, 60 * 60 * 1000, 60 * 1000, 1000, 1} {
+		if n, ok := new(big.Int).SetString(parts[i+1], 10); ok {
+			total.Add(total, n.Mul(n, big.NewInt(millis)))
+		}
+	}
+	return total.Neg(total).Cmp(big.NewInt(math.MinInt64)) == 0
+}
 
 var nodeType = reflect.TypeFor[ast.IsNode]()
 

@@ -120,6 +120,36 @@ func TestDatesAnywhere(t *testing.T) {
 	}
 }
 
+// Literals that cedar-go 1.9.0 takes and Cedar does not fail, wherever they stand; the one that it does not take is right.
+func TestLiteralsOfExtensions(t *testing.T) {
+	t.Parallel()
+	const shortest = `datetime("1970-01-01").offset(duration("-9223372036854775807ms")).offset(duration("-1ms")).durationSince(datetime("1970-01-01"))`
+	for condition, want := range map[string]bool{
+		`duration("-9223372036854775808ms") == ` + shortest:                                 true,
+		`duration("-106751991167d7h12m55s808ms") == duration("-106751991167d432m55808ms")`:  true,
+		`duration("-0d00009223372036854775808ms").toMilliseconds() == -9223372036854775808`: true,
+		`duration("-106751991167d7h12m55s807ms") < ` + shortest:                             false,
+		`duration("-9223372036854775808ms") < duration("-9223372036854775807ms")`:           true,
+		`decimal("-1.5").lessThan(decimal("1.5"))`:                                          true,
+		`datetime("2026-03-01T00:00:00+0100") < datetime("2026-03-01")`:                     true,
+	} {
+		if got, fails := evaluate(t, condition, cedar.Request{}); got != want || fails {
+			t.Errorf("%s is %v, error %v", condition, got, fails)
+		}
+	}
+	for _, literal := range []string{
+		`decimal("+1.5")`, `decimal("++1.5")`, `decimal("+")`, `datetime("+002026003-01-01")`, `datetime("-000000001-01-01T00:00:00Z")`, `datetime("+")`,
+		`datetime("--000000001-01-01")`, `duration("-9223372036854775809ms")`, `duration("9223372036854775808ms")`, `duration("-9223372036854775808s")`, `duration("-")`,
+		`duration("+9223372036854775808ms")`, `duration("-808ms9223372036854775000ms")`,
+	} {
+		for _, condition := range []string{literal + " == 1", "[1, [" + literal + "]] == []", "principal.hasTag({a: " + literal + "}.a)", "!(1 == " + literal + ")"} {
+			if got, fails := evaluate(t, condition, cedar.Request{}); got || !fails {
+				t.Errorf("%s is %v, error %v; want an error", condition, got, fails)
+			}
+		}
+	}
+}
+
 // Each level of toDate() doubles what is evaluated: a statement of ten thousand characters must not hold a node for ever.
 func TestDatesWithinEachOther(t *testing.T) {
 	t.Parallel()
