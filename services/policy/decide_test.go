@@ -491,12 +491,12 @@ func TestUnexaminable(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	ref := policy.PolicyRef(engineID("Refunds"), policyID("creating"))
-	e, ok := policy.Unexaminable(w.s.Account(alice), ref, region)
+	e, ok := policy.Unexaminable(w.s.Account(alice), ref, region, 3)
 	if !ok {
 		t.Fatal("it does not wait")
 	}
 	wantEvents(t, w.do(alice, policy.FinishPolicy{EngineID: ref.Parent, ID: ref.ID, Examination: e}), policy.Failed{Of: ref, Reasons: e.Reasons})
-	if _, ok := policy.Unexaminable(w.s.Account(alice), ref, region); ok {
+	if _, ok := policy.Unexaminable(w.s.Account(alice), ref, region, 3); ok {
 		t.Error("it waits still")
 	}
 }

@@ -20,10 +20,10 @@ func Examine(a *Account, ref Ref, region string) (_ Examination, ok bool) {
 	return a.examination(ref, region, func(p *Policy) []string { return a.findings(ref.Parent, p.Candidate, region) })
 }
 
-// Unexaminable is the examination of a policy that Examine could not cope with: it fails.
-func Unexaminable(a *Account, ref Ref, region string) (_ Examination, ok bool) {
+// Unexaminable is the examination of a policy that could not be finished in so many attempts: it fails.
+func Unexaminable(a *Account, ref Ref, region string, attempts int) (_ Examination, ok bool) {
 	return a.examination(ref, region, func(*Policy) []string {
-		return []string{"the statement could not be checked, because of an error in this service: write it differently, and report it"}
+		return []string{fmt.Sprintf("the statement could not be checked in %d attempts, because of an error in this service: write it differently, and report it", attempts)}
 	})
 }
 

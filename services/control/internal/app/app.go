@@ -11,6 +11,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -26,15 +27,17 @@ type App struct {
 	logger *slog.Logger
 	// examineWith is policy.Examine; a test has it panic.
 	examineWith func(*policy.Account, policy.Ref, string) (policy.Examination, bool)
+	// pause is how long the worker waits before it tries again.
+	pause time.Duration
 
 	examined *prometheus.CounterVec
 }
 
 // New is an App over a log.
 func New(log *eventlog.Log, region string, logger *slog.Logger, reg prometheus.Registerer) *App {
-	a := &App{log: log, region: region, logger: logger, examineWith: policy.Examine, examined: prometheus.NewCounterVec(prometheus.CounterOpts{
+	a := &App{log: log, region: region, logger: logger, examineWith: policy.Examine, pause: time.Second, examined: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "verdict", Subsystem: "worker", Name: "examined_total",
-		Help: "Policies that this replica examined, by result: activated, failed, or stale when something had changed meanwhile.",
+		Help: "Policies that this replica examined, by result: activated, failed, stale when something had changed meanwhile, or error when there was no verdict.",
 	}, []string{"result"})}
 	reg.MustRegister(a.examined)
 	return a
