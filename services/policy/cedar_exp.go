@@ -55,7 +55,7 @@ func (s Statement) Compile() *cedar.Policy {
 }
 
 // Exact is a policy as cedar-go has to evaluate it to answer as Cedar does: p itself, or p with what cedar-go gets wrong written
-// otherwise (docs/0013). It fails where toDate() and toTime() stand too deeply within each other.
+// otherwise (docs/0014). It fails where toDate() and toTime() stand too deeply within each other.
 func Exact(p *cedar.Policy) (*cedar.Policy, error) {
 	parsed := (*cedarPolicy)(p.AST())
 	if dateDepth(parsed) > maxDates {
