@@ -346,3 +346,45 @@ func FuzzAuthorize(f *testing.F) {
 		}
 	})
 }
+
+// FuzzEvaluate decides arguments as they come from outside by a statement as it comes from outside: nothing panics, every answer
+// is the same the second time, and where there is a context it is the clear walk's.
+func FuzzEvaluate(f *testing.F) {
+	for _, condition := range []string{
+		`context.input.orderId like "o-*" && context.input.amount < 500`, `context.input.labels.containsAny(["urgent", "x"])`,
+		`context.input.price.greaterThan(decimal("-1.5"))`, `context.system.now.toDate() == datetime("1969-12-31").offset(duration("20514d"))`,
+		`context.input.any == [[1], {"a": true}] || context.input.matrix.contains([2, 1])`, `principal.hasTag("role") && principal.getTag("role") == "agent"`,
+		`context.input has address.city && ip(context.input.address.city).isInRange(ip("10.0.0.0/8"))`, `{a: context, "b c": [action, resource]}.a.input.urgent`,
+	} {
+		statement := "forbid(principal, action, resource is AgentCore::Gateway) when { " + condition + " };"
+		for _, input := range []string{
+			`{"orderId": "o-1", "amount": 450, "price": -1.50001, "labels": ["urgent"], "any": [{"a": true}, [1.0]], "matrix": [[1, 2, 1]]}`,
+			`{"orderId": "\ud83d\ude00", "urgent": true, "address": {"city": "10.0.0.1"}, "any": [{"__extn": {"fn": "ip", "arg": "::1"}}]}`,
+		} {
+			f.Add(statement, []byte(`{"input": `+input+`}`))
+		}
+	}
+	f.Fuzz(func(t *testing.T, statement string, text []byte) {
+		if _, err := policy.ParseStatement(statement); err != nil {
+			return
+		}
+		v, err := snapshot.ParseJSON(text)
+		if err != nil {
+			return
+		}
+		w := newWorld(t, permitAll, statement)
+		r := with(func(r *snapshot.Request) { r.Context = v })
+		d, err := w.snap.Authorize(r)
+		if err != nil {
+			wantRefusal(t, err, policy.ErrInvalid, "context")
+			return
+		}
+		again := w.ask(r)
+		if !sameDecision(again, d) || again.Reason != d.Reason || !slices.Equal(again.Errors, d.Errors) {
+			t.Fatalf("%+v, then %+v", d, again)
+		}
+		if d.ContextJSON() != nil {
+			compare(t, w, r)
+		}
+	})
+}
