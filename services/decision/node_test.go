@@ -300,15 +300,6 @@ func TestRedaction(t *testing.T) {
 	}
 }
 
-// The parts of the service that are still to come say so.
-func TestNotThereYet(t *testing.T) {
-	s := newSite(t)
-	_, err := s.node.ListPermittedActions(asCaller(t), &decisionv1.ListPermittedActionsRequest{})
-	if refusal, ok := errors.AsType[*rpc.Error](err); !ok || refusal.Code != connect.CodeUnimplemented {
-		t.Errorf("answered %v", err)
-	}
-}
-
 // A trace that is not in the form of W3C Trace Context is none, and hinders nothing.
 func TestMalformedTrace(t *testing.T) {
 	s := newSite(t)

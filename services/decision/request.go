@@ -24,31 +24,36 @@ func (t *turn) read(m *decisionv1.AuthorizeRequest) (*snapshot.Request, error) {
 	if n := len(m.GetRequestId()); n > maxRequestID {
 		return nil, policy.Invalid("length", "requestId", "requestId may have %d bytes; it has %d", maxRequestID, n)
 	}
-	if n := namesBytes(m); n > maxNames {
-		return nil, policy.Invalid("length", "principal", "principal with its tags, action and resource may have %d bytes together; they have %d", maxNames, n)
+	if err := checkNames(m.GetPrincipal(), m.GetAction(), m.GetResource()); err != nil {
+		return nil, err
 	}
 	context, err := readContext(m)
 	if err != nil {
 		return nil, err
 	}
-	p := m.GetPrincipal()
 	return &snapshot.Request{
 		Account:   t.account,
-		Principal: snapshot.Principal{Type: p.GetType(), ID: p.GetId(), Tags: p.GetTags()},
+		Principal: readPrincipal(m.GetPrincipal()),
 		Action:    readEntity(m.GetAction()), Resource: readEntity(m.GetResource()),
 		Context: context, PolicyEngineID: m.GetPolicyEngineId(),
 		Now: t.now, Staleness: t.staleness, Proven: t.proven,
 	}, nil
 }
 
-// namesBytes is how long the texts of principal, action and resource are.
-func namesBytes(m *decisionv1.AuthorizeRequest) int {
-	p, a, r := m.GetPrincipal(), m.GetAction(), m.GetResource()
+// checkNames refuses texts of principal, action and resource that are too long.
+func checkNames(p *decisionv1.Principal, a, r *decisionv1.Entity) error {
 	n := len(p.GetType()) + len(p.GetId()) + len(a.GetType()) + len(a.GetId()) + len(r.GetType()) + len(r.GetId())
 	for name, value := range p.GetTags() {
 		n += len(name) + len(value)
 	}
-	return n
+	if n > maxNames {
+		return policy.Invalid("length", "principal", "principal with its tags, action and resource may have %d bytes together; they have %d", maxNames, n)
+	}
+	return nil
+}
+
+func readPrincipal(m *decisionv1.Principal) snapshot.Principal {
+	return snapshot.Principal{Type: m.GetType(), ID: m.GetId(), Tags: m.GetTags()}
 }
 
 func readEntity(m *decisionv1.Entity) snapshot.Entity {

@@ -371,8 +371,9 @@ func (c *create) again(t *testing.T, stored []string) *agentcore.CreatePolicyOut
 func (c *create) wantEnd(t *testing.T, id string, status types.PolicyStatus) types.PolicyStatus {
 	t.Helper()
 	client := agentCore(c.control.url)
-	if err := waitActive(t.Context(), client, c.engine, id); (err == nil) != (status == types.PolicyStatusActive) {
-		t.Errorf("the waiter ends with %v", err)
+	wantWaiter := map[types.PolicyStatus]string{types.PolicyStatusActive: "<nil>", types.PolicyStatusCreateFailed: "waiter state transitioned to Failure"}[status]
+	if err := waitActive(t.Context(), client, c.engine, id); fmt.Sprint(err) != wantWaiter {
+		t.Errorf("the waiter ends with %v, want %s", err, wantWaiter)
 	}
 	got, err := client.GetPolicy(t.Context(), &agentcore.GetPolicyInput{PolicyEngineId: &c.engine, PolicyId: &id})
 	must(t, err)

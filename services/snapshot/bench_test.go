@@ -172,3 +172,34 @@ func BenchmarkType(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkPermittedActions lists 1,000 tools by 1,000 policies: each about its own tool, or each about all of them for a caller
+// that none of them fits, which no index helps with.
+func BenchmarkPermittedActions(b *testing.B) {
+	for shape, statement := range map[string]func(i int) string{
+		"own tool": func(i int) string { return policyOn(i, "agent") },
+		"all tools": func(i int) string {
+			return fmt.Sprintf(`permit(principal, action, resource is AgentCore::Gateway)
+when { context.input.amount < 500 && principal.hasTag("role") && principal.getTag("role") == "role%d" };`, i)
+		},
+	} {
+		statements := make([]string, 1000)
+		for i := range statements {
+			statements[i] = statement(i)
+		}
+		snap := snapshot.Build(engines(b, 1, statements))
+		for _, explain := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%s/explain %v", shape, explain), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					p, err := snap.PermittedActions(refund())
+					if err != nil {
+						b.Fatal(err)
+					}
+					for range p.All(explain) {
+					}
+				}
+			})
+		}
+	}
+}

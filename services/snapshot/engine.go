@@ -15,6 +15,7 @@ type engine struct {
 	broken  string // the id of an ACTIVE policy that does not compile: then nothing can be decided
 	ignored bool   // a LOG_ONLY policy does not compile
 	logOnly bool   // there are LOG_ONLY policies
+	unkeyed int    // policies that the index cannot key
 }
 
 // compiled is a policy in force.
@@ -67,6 +68,9 @@ func (e *engine) arrange(before *index, without, with []*compiled) {
 		e.logOnly = e.logOnly || c.logOnly
 		switch {
 		case c.policy != nil:
+			if c.head.unkeyed() {
+				e.unkeyed++
+			}
 		case c.logOnly:
 			e.ignored = true
 		case e.broken == "":
