@@ -46,12 +46,17 @@ func parsePolicies(source string) ([]*cedarPolicy, error) {
 	return policies, nil
 }
 
-// Compile makes what cedar-go evaluates; nil for the zero Statement. It answers as Exact says.
-func (s Statement) Compile() *cedar.Policy {
+// Compile makes what cedar-go evaluates, as Exact says, and the policy as its author stated it: the same one where nothing has
+// to be corrected. Both are nil for the zero Statement.
+func (s Statement) Compile() (evaluated, stated *cedar.Policy) {
 	if s.parsed == nil {
-		return nil
+		return nil, nil
 	}
-	return cedar.NewPolicyFromAST((*stable.Policy)(exact(s.parsed)))
+	stated = cedar.NewPolicyFromAST((*stable.Policy)(s.parsed))
+	if changed := exact(s.parsed); changed != s.parsed {
+		return cedar.NewPolicyFromAST((*stable.Policy)(changed)), stated
+	}
+	return stated, stated
 }
 
 // Exact is a policy as cedar-go has to evaluate it to answer as Cedar does: p itself, or p with what cedar-go gets wrong written
@@ -98,22 +103,32 @@ func extension(n ast.IsNode) (name types.Path, argument ast.IsNode) {
 
 // exact is what Exact makes of a policy: p itself when there is nothing to change.
 func exact(p *cedarPolicy) *cedarPolicy {
-	inexact := false
-	for _, c := range p.Conditions {
-		ast.Inspect(ast.NewNode(c.Body), func(n ast.IsNode) bool {
-			inexact = inexact || correction(n) != nil
-			return !inexact
-		})
-	}
-	if !inexact {
+	if !slices.ContainsFunc(p.Conditions, func(c ast.ConditionType) bool { return inexact(c.Body) }) {
 		return p
 	}
 	changed := *p
 	changed.Conditions = slices.Clone(p.Conditions)
 	for i := range changed.Conditions {
-		changed.Conditions[i].Body = exactNode(changed.Conditions[i].Body)
+		changed.Conditions[i].Body = ExactExpression(changed.Conditions[i].Body)
 	}
 	return &changed
+}
+
+// inexact tells whether there is anything to correct in an expression.
+func inexact(n ast.IsNode) (found bool) {
+	ast.Inspect(ast.NewNode(n), func(n ast.IsNode) bool {
+		found = found || correction(n) != nil
+		return !found
+	})
+	return found
+}
+
+// ExactExpression is an expression of a Statement as Exact has it.
+func ExactExpression(n ast.IsNode) ast.IsNode {
+	if inexact(n) {
+		return exactNode(n)
+	}
+	return n
 }
 
 func exactNode(n ast.IsNode) ast.IsNode {

@@ -50,7 +50,11 @@ func evaluate(t *testing.T, condition string, request cedar.Request) (holds, fai
 		t.Fatal(err)
 	}
 	request.Resource = cedar.NewEntityUID(policy.TypeGateway, "g")
-	for i, p := range []*cedar.Policy{statement.Compile(), exact} {
+	compiled, stated := statement.Compile()
+	if string(stated.MarshalCedar()) != string(plain.MarshalCedar()) {
+		t.Errorf("%s became %s", text, stated.MarshalCedar())
+	}
+	for i, p := range []*cedar.Policy{compiled, exact} {
 		set := cedar.NewPolicySet()
 		set.Add("p", p)
 		decision, diagnostic := cedar.Authorize(set, nil, request)

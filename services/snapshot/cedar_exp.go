@@ -279,8 +279,10 @@ type expression = ast.IsNode
 // environment is what expressions are evaluated in.
 type environment = eval.Env
 
-// evaluate is the value of an expression, by cedar-go.
-func evaluate(n expression, env *environment) (types.Value, error) { return eval.Eval(n, *env) }
+// evaluate is the value of an expression as its author wrote it.
+func evaluate(n expression, env *environment) (types.Value, error) {
+	return eval.Eval(policy.ExactExpression(n), *env)
+}
 
 // condition is a `when`, or an `unless`.
 type condition struct {

@@ -84,7 +84,7 @@ func readCorpus(t *testing.T) []*corpusTest {
 			t.Fatalf("%s: %v", parts.Policies, err)
 		}
 		c.policy = &compiled{id: c.name}
-		c.policy.take(exact)
+		c.policy.take(exact, list[0])
 		tests = append(tests, c)
 	}
 	return tests

@@ -25,6 +25,7 @@ type compiled struct {
 	forbid  bool
 	logOnly bool
 	policy  *cedar.Policy // nil when the statement does not parse, which control has seen to
+	stated  *cedar.Policy // as its author wrote it: policy is what cedar-go has to evaluate
 	head    head
 	reads   reads
 }
@@ -106,10 +107,10 @@ func (c *compiled) next(source *policy.Policy) *compiled {
 	return next
 }
 
-// take makes c what evaluates p.
-func (c *compiled) take(p *cedar.Policy) {
-	c.policy, c.forbid = p, p.Effect() == cedar.Forbid
-	c.head, c.reads = headOf(p), readsOf(p)
+// take makes c what evaluates one policy, and shows the other.
+func (c *compiled) take(evaluated, stated *cedar.Policy) {
+	c.policy, c.stated, c.forbid = evaluated, stated, evaluated.Effect() == cedar.Forbid
+	c.head, c.reads = headOf(evaluated), readsOf(evaluated)
 }
 
 func (e *engine) find(id string) *compiled {

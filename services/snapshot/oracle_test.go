@@ -274,7 +274,7 @@ func compare(t *testing.T, w *world, r *snapshot.Request) (bugs []string) {
 	if sameDecision(d, &want) {
 		return nil
 	}
-	statements := statementsOf(w)
+	statements := w.statements()
 	for bug, trace := range known {
 		if trace.MatchString(statements) {
 			bugs = append(bugs, bug)
@@ -297,14 +297,6 @@ func sameDecision(got, want *snapshot.Decision) bool {
 			return a.PolicyID == b.PolicyID && (a.Message == b.Message || strings.HasPrefix(a.Message, "the policy could not be evaluated") ||
 				strings.HasSuffix(a.Message, "…") && strings.HasPrefix(b.Message, strings.TrimSuffix(a.Message, "…")))
 		})
-}
-
-func statementsOf(w *world) string {
-	var b strings.Builder
-	for p := range w.s.Account(alice).Engine(engineID).PoliciesAfter("") {
-		fmt.Fprintf(&b, "%s %s %s\n", p.ID, p.InForce.Enforcement, p.InForce.Statement)
-	}
-	return b.String()
 }
 
 func randomWorld(t testing.TB, d dice, policies int) *world {

@@ -204,7 +204,7 @@ func officialWorld(t testing.TB, d dice, requests int) (sets []map[string]string
 		c.got = snapshot.Decision{Allow: decision.Allow, Determining: decision.Determining, Errors: decision.Errors, LogOnly: decision.LogOnly}
 		cases = append(cases, c)
 		questions = append(questions, officialRequest{
-			c.walk.request.Principal, c.walk.request.Action, c.walk.request.Resource, decision.ContextJSON(), c.walk.needed(statementsOf(w)),
+			c.walk.request.Principal, c.walk.request.Action, c.walk.request.Resource, decision.ContextJSON(), c.walk.needed(w.statements()),
 		})
 	}
 	for p := range w.s.Account(alice).Engine(engineID).PoliciesAfter("") {
