@@ -1,7 +1,9 @@
 package awsapi
 
 import (
+	"errors"
 	"iter"
+	"strings"
 
 	"github.com/verdict-io/verdict/services/control/internal/app"
 	"github.com/verdict-io/verdict/services/policy"
@@ -45,6 +47,11 @@ func (d *policyDefinition) parse() (policy.Language, policy.Statement, error) {
 		language, in = policy.LanguagePolicy, d.Policy
 	}
 	s, err := policy.ParseStatement(in.Statement)
+	if refused, ok := errors.AsType[*policy.Error](err); ok && language == policy.LanguagePolicy {
+		moved := *refused
+		moved.Field = strings.Replace(moved.Field, "definition.cedar", "definition.policy", 1)
+		err = &moved
+	}
 	return language, s, err
 }
 
