@@ -510,18 +510,22 @@ func TestRequestsAreNotChanged(t *testing.T) {
 	s := newServer(t, h.newest()).start()
 	c := newClient(t, client.Config{}, s.url())
 	req := refundOf(500)
+	req.Explain = true
 	batch := &decisionv1.BatchAuthorizeRequest{Requests: []*decisionv1.AuthorizeRequest{refundOf(500), refundOf(2000)}}
 	list := &decisionv1.ListPermittedActionsRequest{Principal: req.GetPrincipal(), Resource: req.GetResource()}
 	wants := []proto.Message{proto.Clone(req), proto.Clone(batch), proto.Clone(list)}
 	for range 2 {
-		if _, err := c.Authorize(patient(t), req); err != nil {
-			t.Fatal(err)
+		if got, err := c.Authorize(patient(t), req); err != nil || len(got.GetExplanation()) != 1 {
+			t.Fatal(got, err)
 		}
 		got, err := c.BatchAuthorize(patient(t), batch)
 		if err != nil || !got.GetResponses()[0].GetProceed() || got.GetResponses()[1].GetProceed() {
 			t.Fatal(got, err)
 		}
-		_, _ = c.ListPermittedActions(patient(t), list) // a node may not have it yet
+		listed, err := c.ListPermittedActions(patient(t), list)
+		if err != nil || len(listed.GetActions()) != 1 || listed.GetActions()[0].GetAction().GetId() != req.GetAction().GetId() {
+			t.Fatal(listed, err)
+		}
 	}
 	for i, got := range []proto.Message{req, batch, list} {
 		if diff := cmp.Diff(wants[i], got, protocmp.Transform()); diff != "" {

@@ -69,7 +69,7 @@ func (n *Node) Publish(state *policy.State, accounts []string) {
 	} else {
 		n.snapshot.Store(snapshot.Build(state))
 	}
-	n.metrics.published(state, time.Since(began))
+	n.metrics.published(state, n.snapshot.Load().Unkeyed(), time.Since(began))
 }
 
 // Ready is nil when there is a state to decide with.
@@ -91,19 +91,19 @@ func (n *Node) Authorize(ctx context.Context, req *decisionv1.AuthorizeRequest) 
 	if err != nil {
 		return nil, err
 	}
-	request, err := t.read(req)
+	of, err := t.decide(req)
 	if err != nil {
 		return nil, err
 	}
-	decided, err := t.decide(request)
-	if err != nil {
-		return nil, err
-	}
-	return t.record(req, request, decided)
+	return t.record(of)
 }
 
-// maxBatch is how many requests a batch may have.
-const maxBatch = 1000
+const (
+	// maxBatch is how many requests a batch may have.
+	maxBatch = 1000
+	// maxExplained is how many of them may ask for an explanation, which can be as long as the policies are.
+	maxExplained = 20
+)
 
 // BatchAuthorize implements DecisionService. Nothing is recorded before everything is decided.
 func (n *Node) BatchAuthorize(ctx context.Context, req *decisionv1.BatchAuthorizeRequest) (*decisionv1.BatchAuthorizeResponse, error) {
@@ -111,6 +111,9 @@ func (n *Node) BatchAuthorize(ctx context.Context, req *decisionv1.BatchAuthoriz
 	items := req.GetRequests()
 	if len(items) == 0 || len(items) > maxBatch {
 		return nil, policy.Invalid("length", "requests", "a batch has 1 to %d requests; this one has %d", maxBatch, len(items))
+	}
+	if err := checkExplained(items); err != nil {
+		return nil, err
 	}
 	revision, err := highest(items)
 	if err != nil {
@@ -120,31 +123,35 @@ func (n *Node) BatchAuthorize(ctx context.Context, req *decisionv1.BatchAuthoriz
 	if err != nil {
 		return nil, err
 	}
-	requests := make([]*snapshot.Request, len(items))
-	decided := make([]*snapshot.Decision, len(items))
+	all := make([]decided, len(items))
 	for i, item := range items {
 		if ctx.Err() != nil { // nobody waits for the rest, which may be much work
 			return nil, context.Cause(ctx)
 		}
-		if requests[i], err = t.read(item); err != nil {
-			return nil, atIndex(i, err)
-		}
-		if decided[i], err = t.decide(requests[i]); err != nil {
+		if all[i], err = t.decide(item); err != nil {
 			return nil, atIndex(i, err)
 		}
 	}
 	out := &decisionv1.BatchAuthorizeResponse{Responses: make([]*decisionv1.AuthorizeResponse, len(items))}
-	for i, item := range items {
-		if out.Responses[i], err = t.record(item, requests[i], decided[i]); err != nil {
+	for i, of := range all {
+		if out.Responses[i], err = t.record(of); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
 }
 
-// ListPermittedActions implements DecisionService.
-func (n *Node) ListPermittedActions(context.Context, *decisionv1.ListPermittedActionsRequest) (*decisionv1.ListPermittedActionsResponse, error) {
-	return nil, rpc.Errorf(connect.CodeUnimplemented, "not_implemented", "this version does not list permitted actions yet: ask Authorize about each")
+func checkExplained(items []*decisionv1.AuthorizeRequest) error {
+	n := 0
+	for _, item := range items {
+		if item.GetExplain() {
+			n++
+		}
+	}
+	if n > maxExplained {
+		return policy.Invalid("length", "requests", "%d requests of a batch may ask to be explained; here %d do", maxExplained, n)
+	}
+	return nil
 }
 
 // turn is one call: who asks, one snapshot, one reading of the clocks.

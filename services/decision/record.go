@@ -13,13 +13,34 @@ import (
 	"github.com/verdict-io/verdict/services/snapshot"
 )
 
+// decided is what was decided about a request, not yet recorded.
+type decided struct {
+	message     *decisionv1.AuthorizeRequest
+	request     *snapshot.Request
+	decision    *snapshot.Decision
+	explanation []*decisionv1.PermitExplanation // when it was asked for
+}
+
 // decide asks the snapshot.
-func (t *turn) decide(r *snapshot.Request) (*snapshot.Decision, error) {
-	return t.snapshot.Authorize(r)
+func (t *turn) decide(m *decisionv1.AuthorizeRequest) (decided, error) {
+	r, err := t.read(m)
+	if err != nil {
+		return decided{}, err
+	}
+	d, err := t.snapshot.Authorize(r)
+	if err != nil {
+		return decided{}, err
+	}
+	out := decided{message: m, request: r, decision: d}
+	if m.GetExplain() {
+		out.explanation = explanation(t.snapshot.Explain(r, d))
+	}
+	return out, nil
 }
 
 // record writes a decision down and then is the answer, which names the record.
-func (t *turn) record(m *decisionv1.AuthorizeRequest, r *snapshot.Request, d *snapshot.Decision) (*decisionv1.AuthorizeResponse, error) {
+func (t *turn) record(of decided) (*decisionv1.AuthorizeResponse, error) {
+	m, r, d := of.message, of.request, of.decision
 	digest, err := digestOf(m)
 	if err != nil {
 		return nil, err
@@ -35,7 +56,7 @@ func (t *turn) record(m *decisionv1.AuthorizeRequest, r *snapshot.Request, d *sn
 	return &decisionv1.AuthorizeResponse{
 		Decision: detail.GetDecision(), Proceed: d.Proceed, DeterminingPolicies: d.Determining, Errors: errorsOf(d), Reason: d.Reason,
 		DecisionId: id.String(), PolicyEngineId: d.EngineID, Revision: strconv.FormatUint(t.snapshot.Revision(), 10),
-		Mode: detail.GetMode(), Stale: d.Stale,
+		Mode: detail.GetMode(), Stale: d.Stale, Explanation: of.explanation,
 	}, nil
 }
 
@@ -99,6 +120,32 @@ func errorsOf(d *snapshot.Decision) []*decisionv1.PolicyError {
 	out := make([]*decisionv1.PolicyError, len(d.Errors))
 	for i, e := range d.Errors {
 		out[i] = &decisionv1.PolicyError{PolicyId: e.PolicyID, Message: e.Message}
+	}
+	return out
+}
+
+func explanation(permits []snapshot.PermitExplanation) []*decisionv1.PermitExplanation {
+	var out []*decisionv1.PermitExplanation
+	for _, p := range permits {
+		permit := &decisionv1.PermitExplanation{PolicyId: p.PolicyID}
+		for i := range p.Clauses {
+			permit.Clauses = append(permit.Clauses, clause(&p.Clauses[i]))
+		}
+		out = append(out, permit)
+	}
+	return out
+}
+
+func clause(c *snapshot.Clause) *decisionv1.Clause {
+	out := &decisionv1.Clause{Text: c.Text, Result: decisionv1.ClauseResult_CLAUSE_RESULT_FALSE, Error: c.Error}
+	switch {
+	case c.Holds:
+		out.Result = decisionv1.ClauseResult_CLAUSE_RESULT_TRUE
+	case c.Error != "":
+		out.Result = decisionv1.ClauseResult_CLAUSE_RESULT_ERROR
+	}
+	for _, v := range c.Values {
+		out.Values = append(out.Values, &decisionv1.ClauseValue{Expression: v.Expression, Value: v.Value})
 	}
 	return out
 }

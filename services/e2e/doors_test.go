@@ -132,6 +132,7 @@ const (
 
 	aTarget = `{"targetConfiguration":{"mcp":{"lambda":{"lambdaArn":"arn:aws:lambda:us-east-1:123456789012:function:f","toolSchema":{"inlinePayload":[
 		{"name":"t","description":"$secret","inputSchema":{"type":"SCHEMA_TYPE_OBJECT","properties":{"a":{"type":"SCHEMA_TYPE_STRING"}}}}]}}}}}`
+	aList = `{"principal":{"type":"AgentCore::OAuthUser","id":"u"},"resource":{"type":"AgentCore::Gateway","id":"$arn"},"explain":true}`
 	aCall = `{"principal":{"type":"AgentCore::OAuthUser","id":"u"},"action":{"type":"AgentCore::Action","id":"T___t"},"resource":{"type":"AgentCore::Gateway","id":"$arn"},"context":{"input":{"a":"$secret"}}}`
 )
 
@@ -161,7 +162,7 @@ var steps = []step{
 
 	{toDecision + "Authorize", aCall, none, "", `"decisionId":"([^"]+)"`, "$decision"},
 	{toDecision + "BatchAuthorize", `{"requests":[` + aCall + `]}`, none, "", "", ""},
-	{toDecision + "ListPermittedActions", `{}`, "unimplemented", "unimplemented", "", ""},
+	{toDecision + "ListPermittedActions", aList, none, "", "", ""},
 	{toAudit + "GetDecision", `{"decisionId":"$decision"}`, none, "", "", ""},
 	{toAudit + "Query", `{"sql":"SELECT * FROM decisions"}`, "", "", "", ""},
 	{toAudit + "Tail", `{}`, "unimplemented", "unimplemented", "", ""},

@@ -14,9 +14,24 @@ func (s *Snapshot) Authorize(r *Request) (*Decision, error) {
 	if err := r.check(); err != nil {
 		return nil, err
 	}
-	to, err := s.route(r)
+	to, d, err := s.begin(r)
 	if err != nil {
 		return nil, err
+	}
+	if to.settled(d) {
+		d.LogOnly.Incomplete = to.engine != nil && (to.engine.logOnly || to.engine.ignored)
+	} else {
+		to.evaluate(r, d)
+	}
+	d.Proceed = d.Allow || d.Mode == policy.ModeLogOnly
+	return d, nil
+}
+
+// begin finds out by what a request is decided.
+func (s *Snapshot) begin(r *Request) (*route, *Decision, error) {
+	to, err := s.route(r)
+	if err != nil {
+		return nil, nil, err
 	}
 	d := &Decision{Mode: to.mode, Source: to.source, Settings: to.settings(), EngineID: to.missing}
 	if to.gateway != nil {
@@ -26,13 +41,11 @@ func (s *Snapshot) Authorize(r *Request) (*Decision, error) {
 		d.EngineID = to.engine.source.ID
 	}
 	d.Stale = !r.Proven || r.Staleness > *d.Settings.StalenessBound
-	to.decide(r, d)
-	d.Proceed = d.Allow || d.Mode == policy.ModeLogOnly
-	return d, nil
+	return to, d, nil
 }
 
-// decide fills in the answer.
-func (to *route) decide(r *Request, d *Decision) {
+// settled decides what is decided without policies: then it is so for every tool.
+func (to *route) settled(d *Decision) bool {
 	switch {
 	case to.missing != "":
 		d.deny(CodeEngineBroken, "The policy engine "+to.missing+" is attached to the gateway and cannot be found.")
@@ -45,10 +58,9 @@ func (to *route) decide(r *Request, d *Decision) {
 	case d.Stale && d.Settings.OnStale == policy.OnStaleDeny:
 		d.deny(CodeStale, "This node's state could not be proved fresh within the bound of the engine's settings.")
 	default:
-		to.evaluate(r, d)
-		return
+		return false
 	}
-	d.LogOnly.Incomplete = to.engine != nil && (to.engine.logOnly || to.engine.ignored)
+	return true
 }
 
 // evaluate decides by the policies of the engine.

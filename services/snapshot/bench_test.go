@@ -99,7 +99,7 @@ func BenchmarkAuthorize(b *testing.B) {
 				}
 			})
 			b.Run(fmt.Sprintf("%s/%d/cedar", shape, n), func(b *testing.B) {
-				w := newWalk(b, s, r, d.ContextJSON())
+				w := newWalk(b, s, r, d.ContextJSON(), false)
 				b.ReportAllocs()
 				for b.Loop() {
 					if decision, _ := cedar.Authorize(w.active, w.entities, w.request); !bool(decision) {
@@ -170,5 +170,36 @@ func BenchmarkType(b *testing.B) {
 				w.ask(r)
 			}
 		})
+	}
+}
+
+// BenchmarkPermittedActions lists 1,000 tools by 1,000 policies: each about its own tool, or each about all of them for a caller
+// that none of them fits, which no index helps with.
+func BenchmarkPermittedActions(b *testing.B) {
+	for shape, statement := range map[string]func(i int) string{
+		"own tool": func(i int) string { return policyOn(i, "agent") },
+		"all tools": func(i int) string {
+			return fmt.Sprintf(`permit(principal, action, resource is AgentCore::Gateway)
+when { context.input.amount < 500 && principal.hasTag("role") && principal.getTag("role") == "role%d" };`, i)
+		},
+	} {
+		statements := make([]string, 1000)
+		for i := range statements {
+			statements[i] = statement(i)
+		}
+		snap := snapshot.Build(engines(b, 1, statements))
+		for _, explain := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%s/explain %v", shape, explain), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					p, err := snap.PermittedActions(refund())
+					if err != nil {
+						b.Fatal(err)
+					}
+					for range p.All(explain) {
+					}
+				}
+			})
+		}
 	}
 }

@@ -15,6 +15,7 @@ type engine struct {
 	broken  string // the id of an ACTIVE policy that does not compile: then nothing can be decided
 	ignored bool   // a LOG_ONLY policy does not compile
 	logOnly bool   // there are LOG_ONLY policies
+	unkeyed int    // policies that the index cannot key
 }
 
 // compiled is a policy in force.
@@ -24,6 +25,7 @@ type compiled struct {
 	forbid  bool
 	logOnly bool
 	policy  *cedar.Policy // nil when the statement does not parse, which control has seen to
+	stated  *cedar.Policy // as its author wrote it: policy is what cedar-go has to evaluate
 	head    head
 	reads   reads
 }
@@ -67,6 +69,9 @@ func (e *engine) arrange(before *index, without, with []*compiled) {
 		e.logOnly = e.logOnly || c.logOnly
 		switch {
 		case c.policy != nil:
+			if c.head.unkeyed() {
+				e.unkeyed++
+			}
 		case c.logOnly:
 			e.ignored = true
 		case e.broken == "":
@@ -98,10 +103,14 @@ func (c *compiled) next(source *policy.Policy) *compiled {
 	if err != nil {
 		return next
 	}
-	next.policy = statement.Compile()
-	next.forbid = statement.Effect() == policy.EffectForbid
-	next.head, next.reads = headOf(next.policy), readsOf(next.policy)
+	next.take(statement.Compile())
 	return next
+}
+
+// take makes c what evaluates one policy, and shows the other.
+func (c *compiled) take(evaluated, stated *cedar.Policy) {
+	c.policy, c.stated, c.forbid = evaluated, stated, evaluated.Effect() == cedar.Forbid
+	c.head, c.reads = headOf(evaluated), readsOf(evaluated)
 }
 
 func (e *engine) find(id string) *compiled {

@@ -1,6 +1,10 @@
 package snapshot
 
 import (
+	"maps"
+	"slices"
+	"strings"
+
 	"github.com/cedar-policy/cedar-go/types"
 
 	"github.com/verdict-io/verdict/services/policy"
@@ -58,6 +62,8 @@ func newTarget(source *policy.Target) *target {
 	return t
 }
 
+func byActionID(a, b *tool) int { return strings.Compare(string(a.uid.ID), string(b.uid.ID)) }
+
 // tool finds the tool with the action's id; nil when there is none.
 func (g *gateway) tool(id string) *tool {
 	targetName, name, _ := policy.SplitAction(id)
@@ -65,6 +71,16 @@ func (g *gateway) tool(id string) *tool {
 		return t.tools[name]
 	}
 	return nil
+}
+
+// all are the tools of the gateway, sorted by the ids of their actions.
+func (g *gateway) all() []*tool {
+	var tools []*tool
+	for _, t := range g.targets {
+		tools = slices.AppendSeq(tools, maps.Values(t.tools))
+	}
+	slices.SortFunc(tools, byActionID)
+	return tools
 }
 
 // attaches reports whether the engine is attached to the gateway.

@@ -21,6 +21,13 @@ type head struct {
 	tag           *tag             // that the principal must have
 }
 
+// unkeyed tells whether a policy has to be evaluated for every request of its gateways, or for all of one type of principal, since
+// its head holds nothing else that the index could find it by.
+func (h *head) unkeyed() bool {
+	somebodys := h.principalType == "" || h.principalType == policy.TypeOAuthUser || h.principalType == policy.TypeIamEntity
+	return somebodys && h.actions == nil && h.principal == nil && h.tag == nil
+}
+
 // tag is `principal.hasTag(key) && principal.getTag(key) == value`.
 type tag struct{ key, value string }
 

@@ -44,6 +44,38 @@ func TestIndexLeavesOutWhatCannotApply(t *testing.T) {
 	}
 }
 
+// What no request can be told apart by from the others of its gateway is counted, in all engines.
+func TestUnkeyedPolicies(t *testing.T) {
+	const tag = `principal.hasTag("role") && principal.getTag("role") == "agent"`
+	for statement, unkeyed := range map[string]int{
+		permitAll: 1,
+		`permit(principal is AgentCore::IamEntity, action, resource is AgentCore::Gateway);`:           1,
+		`permit(principal, action, resource == AgentCore::Gateway::"` + arn + `");`:                    1,
+		when("forbid", `context.input has amount && `+tag):                                             1,
+		when("forbid", tag+` && context.input has amount`):                                             0,
+		`permit(principal == AgentCore::OAuthUser::"bob", action, resource is AgentCore::Gateway);`:    0,
+		`permit(principal is AgentCore::Robot, action, resource is AgentCore::Gateway) when { true };`: 0,
+		on("permit", refundID):           0,
+		on("permit", "Other"):            0,
+		"a statement of a later version": 0,
+	} {
+		w := newWorld(t, statement)
+		want := snapshot.Unkeyed{Policies: unkeyed, Engines: [5]int{1 - unkeyed, unkeyed}}
+		if got := w.snap.Unkeyed(); got != want {
+			t.Errorf("%s\ngot %+v, want %+v", statement, got, want)
+		}
+	}
+	w := newWorld(t)
+	for i := range 10 {
+		w.policy(fmt.Sprint("p", i), permitAll, policy.EnforcementLogOnly)
+	}
+	w.engine("Spare")
+	want := snapshot.Unkeyed{Policies: 10, Engines: [5]int{1, 0, 1}}
+	if got := w.snap.Unkeyed(); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
 // The race detector has its say here.
 func TestSnapshotIsUsedByManyAtOnce(t *testing.T) {
 	w := newWorld(t, permitAll, policyOn(0, "agent"), forbidAll)

@@ -75,6 +75,9 @@ func TestNextAnswersLikeBuild(t *testing.T) {
 				sameAnswers(t, built, all, r)
 				sameAnswers(t, builtBefore, before, r)
 			}
+			if w.snap.Unkeyed() != built.Unkeyed() || before.Unkeyed() != builtBefore.Unkeyed() {
+				t.Fatalf("unkeyed: %+v, and built anew %+v", w.snap.Unkeyed(), built.Unkeyed())
+			}
 			if s := w.snap; s.Revision() != w.s.Position || s.Hash() != w.s.Hash || s.LogID() != w.s.LogID {
 				t.Fatalf("is at %d of %s", s.Revision(), s.LogID())
 			}

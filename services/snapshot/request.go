@@ -33,16 +33,10 @@ type Request struct {
 
 // check refuses what is no Cedar request of this model.
 func (r *Request) check() error {
+	if err := r.checkPrincipal(); err != nil {
+		return err
+	}
 	switch {
-	case r.Principal.Type == "":
-		return required("principal.type", "AgentCore::OAuthUser or AgentCore::IamEntity")
-	case r.Principal.ID == "":
-		return required("principal.id", "the token's subject, or the ARN")
-	case r.Principal.Type == policy.TypeIamEntity && len(r.Principal.Tags) > 0:
-		return policy.Invalid("unexpected", "principal.tags", "an %s has no tags: leave them out", policy.TypeIamEntity)
-	case r.Principal.Type != policy.TypeOAuthUser && r.Principal.Type != policy.TypeIamEntity:
-		return policy.Invalid("enum", "principal.type", "principal.type is %s; use %s or %s",
-			quote(r.Principal.Type), policy.TypeOAuthUser, policy.TypeIamEntity)
 	case r.Action.Type == "":
 		return required("action.type", policy.TypeAction)
 	case r.Action.ID == "":
@@ -53,6 +47,21 @@ func (r *Request) check() error {
 		return policy.Invalid("type", "context", "context has to be an object, such as {\"input\": {…}}, and is %s", r.Context.kind)
 	}
 	return r.checkResource()
+}
+
+func (r *Request) checkPrincipal() error {
+	switch {
+	case r.Principal.Type == "":
+		return required("principal.type", "AgentCore::OAuthUser or AgentCore::IamEntity")
+	case r.Principal.ID == "":
+		return required("principal.id", "the token's subject, or the ARN")
+	case r.Principal.Type == policy.TypeIamEntity && len(r.Principal.Tags) > 0:
+		return policy.Invalid("unexpected", "principal.tags", "an %s has no tags: leave them out", policy.TypeIamEntity)
+	case r.Principal.Type != policy.TypeOAuthUser && r.Principal.Type != policy.TypeIamEntity:
+		return policy.Invalid("enum", "principal.type", "principal.type is %s; use %s or %s",
+			quote(r.Principal.Type), policy.TypeOAuthUser, policy.TypeIamEntity)
+	}
+	return nil
 }
 
 func (r *Request) checkResource() error {

@@ -18,7 +18,7 @@ import (
 
 // EvaluatorVersion is part of every record of a decision: the same version gives the same answer to the same request at the
 // same revision. It changes whenever an answer can.
-const EvaluatorVersion = "verdict-1/cedar-go-1.9.0"
+const EvaluatorVersion = "verdict-2/cedar-go-1.9.0"
 
 // byID is a persistent map by id; nil is not a valid one.
 type byID[V any] = immutable.Map[string, V]
@@ -29,6 +29,7 @@ func newByID[V any]() *byID[V] { return immutable.NewMap[string, V](nil) }
 type Snapshot struct {
 	state    *policy.State
 	accounts *byID[*account]
+	unkeyed  Unkeyed // of all accounts
 }
 
 // account is what is in force in one account.
@@ -39,6 +40,7 @@ type account struct {
 
 	engines  table[*engine]
 	gateways table[*gateway]
+	unkeyed  Unkeyed
 }
 
 // Build compiles everything that is in force in a state, which takes tens of microseconds a policy.
@@ -57,7 +59,7 @@ func (s *Snapshot) Next(state *policy.State, accounts []string) *Snapshot {
 }
 
 func (s *Snapshot) with(state *policy.State, accounts []string) *Snapshot {
-	next := &Snapshot{state: state, accounts: s.accounts}
+	next := &Snapshot{state: state, accounts: s.accounts, unkeyed: s.unkeyed}
 	if accounts == nil {
 		for a := range state.Accounts() {
 			next.update(a)
@@ -76,7 +78,10 @@ func (s *Snapshot) update(source *policy.Account) {
 		known = nothing
 	}
 	if known.source != source {
-		s.accounts = s.accounts.Set(source.ID, known.next(source, s.state.Region))
+		next := known.next(source, s.state.Region)
+		s.accounts = s.accounts.Set(source.ID, next)
+		s.unkeyed.add(&known.unkeyed, -1)
+		s.unkeyed.add(&next.unkeyed, 1)
 	}
 }
 
@@ -95,6 +100,9 @@ func (a *account) next(source *policy.Account, region string) *account {
 		}
 	}
 	next.engines = engines.done()
+	for _, e := range next.engines.sorted {
+		next.unkeyed.engine(e.value)
+	}
 	gateways := a.gateways.update()
 	for g := range source.GatewaysAfter("") {
 		if g.InForce != nil {

@@ -52,9 +52,9 @@ type toolSchema struct {
 
 type toolDefinition struct {
 	Name         string            `json:"name"`
-	Description  string            `json:"description"`
+	Description  string            `json:"description"           verdict:"gateway"`
 	InputSchema  *schemaDefinition `json:"inputSchema,omitzero"`
-	OutputSchema *schemaDefinition `json:"outputSchema,omitzero"`
+	OutputSchema *schemaDefinition `json:"outputSchema,omitzero" verdict:"gateway"`
 }
 
 type schemaDefinition struct {

@@ -32,6 +32,7 @@ func AppendRequest(dst []byte, m *decisionv1.AuthorizeRequest) ([]byte, error) {
 	e.text(6, m.GetPolicyEngineId())
 	e.text(7, m.GetAtLeastRevision())
 	e.text(8, m.GetRequestId())
+	e.flag(9, m.GetExplain())
 	return e.b, e.err
 }
 

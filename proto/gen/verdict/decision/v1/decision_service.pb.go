@@ -22,6 +22,63 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// ClauseResult is what a clause came to.
+type ClauseResult int32
+
+const (
+	// Never sent.
+	ClauseResult_CLAUSE_RESULT_UNSPECIFIED ClauseResult = 0
+	// It holds.
+	ClauseResult_CLAUSE_RESULT_TRUE ClauseResult = 1
+	// It does not.
+	ClauseResult_CLAUSE_RESULT_FALSE ClauseResult = 2
+	// It could not be evaluated.
+	ClauseResult_CLAUSE_RESULT_ERROR ClauseResult = 3
+)
+
+// Enum value maps for ClauseResult.
+var (
+	ClauseResult_name = map[int32]string{
+		0: "CLAUSE_RESULT_UNSPECIFIED",
+		1: "CLAUSE_RESULT_TRUE",
+		2: "CLAUSE_RESULT_FALSE",
+		3: "CLAUSE_RESULT_ERROR",
+	}
+	ClauseResult_value = map[string]int32{
+		"CLAUSE_RESULT_UNSPECIFIED": 0,
+		"CLAUSE_RESULT_TRUE":        1,
+		"CLAUSE_RESULT_FALSE":       2,
+		"CLAUSE_RESULT_ERROR":       3,
+	}
+)
+
+func (x ClauseResult) Enum() *ClauseResult {
+	p := new(ClauseResult)
+	*p = x
+	return p
+}
+
+func (x ClauseResult) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ClauseResult) Descriptor() protoreflect.EnumDescriptor {
+	return file_verdict_decision_v1_decision_service_proto_enumTypes[0].Descriptor()
+}
+
+func (ClauseResult) Type() protoreflect.EnumType {
+	return &file_verdict_decision_v1_decision_service_proto_enumTypes[0]
+}
+
+func (x ClauseResult) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ClauseResult.Descriptor instead.
+func (ClauseResult) EnumDescriptor() ([]byte, []int) {
+	return file_verdict_decision_v1_decision_service_proto_rawDescGZIP(), []int{0}
+}
+
 // AuthorizeRequest is a Cedar request.
 type AuthorizeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -41,7 +98,11 @@ type AuthorizeRequest struct {
 	AtLeastRevision string `protobuf:"bytes,7,opt,name=at_least_revision,json=atLeastRevision,proto3" json:"at_least_revision,omitempty"`
 	// Recorded, so that the caller's own log can be joined; wins over the header x-request-id. W3C trace ids come in the
 	// traceparent header.
-	RequestId     string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Say in the answer how the nearest permits were evaluated, clause by clause. It is for whoever writes policies and wonders why
+	// a request is denied, and takes more time than the decision; the answer then shows the text of policies and what the caller
+	// sent. It changes nothing about the decision, and is not recorded.
+	Explain       bool `protobuf:"varint,9,opt,name=explain,proto3" json:"explain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -132,6 +193,13 @@ func (x *AuthorizeRequest) GetRequestId() string {
 	return ""
 }
 
+func (x *AuthorizeRequest) GetExplain() bool {
+	if x != nil {
+		return x.Explain
+	}
+	return false
+}
+
 // AuthorizeResponse is the answer.
 type AuthorizeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -154,7 +222,11 @@ type AuthorizeResponse struct {
 	// ENFORCE, LOG_ONLY, or unspecified where no engine decided.
 	Mode Mode `protobuf:"varint,9,opt,name=mode,proto3,enum=verdict.decision.v1.Mode" json:"mode,omitempty"`
 	// The node could not prove that its state is fresh.
-	Stale         bool `protobuf:"varint,10,opt,name=stale,proto3" json:"stale,omitempty"`
+	Stale bool `protobuf:"varint,10,opt,name=stale,proto3" json:"stale,omitempty"`
+	// With `explain`: at most three of the ACTIVE permits about this action, those of which the most clauses hold first, then those of
+	// which the fewest do not, then by id; the same for the same request and state. Empty where policies did not decide: no engine,
+	// an unknown tool, arguments that do not fit it. Forbids that apply are in determining_policies.
+	Explanation   []*PermitExplanation `protobuf:"bytes,11,rep,name=explanation,proto3" json:"explanation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -259,6 +331,197 @@ func (x *AuthorizeResponse) GetStale() bool {
 	return false
 }
 
+func (x *AuthorizeResponse) GetExplanation() []*PermitExplanation {
+	if x != nil {
+		return x.Explanation
+	}
+	return nil
+}
+
+// PermitExplanation is how a permit was evaluated. It applies when all its clauses hold.
+type PermitExplanation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which.
+	PolicyId string `protobuf:"bytes,1,opt,name=policy_id,json=policyId,proto3" json:"policy_id,omitempty"`
+	// What the head says of principal and resource; each operand of `&&` in a `when`; each operand of `||` in an `unless`, negated. Each
+	// is evaluated by itself, also where Cedar would have stopped before: what a clause before it guards may be an error then.
+	Clauses       []*Clause `protobuf:"bytes,2,rep,name=clauses,proto3" json:"clauses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PermitExplanation) Reset() {
+	*x = PermitExplanation{}
+	mi := &file_verdict_decision_v1_decision_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PermitExplanation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PermitExplanation) ProtoMessage() {}
+
+func (x *PermitExplanation) ProtoReflect() protoreflect.Message {
+	mi := &file_verdict_decision_v1_decision_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PermitExplanation.ProtoReflect.Descriptor instead.
+func (*PermitExplanation) Descriptor() ([]byte, []int) {
+	return file_verdict_decision_v1_decision_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *PermitExplanation) GetPolicyId() string {
+	if x != nil {
+		return x.PolicyId
+	}
+	return ""
+}
+
+func (x *PermitExplanation) GetClauses() []*Clause {
+	if x != nil {
+		return x.Clauses
+	}
+	return nil
+}
+
+// Clause is one of the conditions that must all hold.
+type Clause struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In Cedar's text, as in "context.input.amount < 1000". At most 2,048 bytes; what is longer ends with "…".
+	Text string `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	// What it came to.
+	Result ClauseResult `protobuf:"varint,2,opt,name=result,proto3,enum=verdict.decision.v1.ClauseResult" json:"result,omitempty"`
+	// What it read of the request, in the order in which it stands there.
+	Values []*ClauseValue `protobuf:"bytes,3,rep,name=values,proto3" json:"values,omitempty"`
+	// Why it could not be evaluated.
+	Error         string `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Clause) Reset() {
+	*x = Clause{}
+	mi := &file_verdict_decision_v1_decision_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Clause) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Clause) ProtoMessage() {}
+
+func (x *Clause) ProtoReflect() protoreflect.Message {
+	mi := &file_verdict_decision_v1_decision_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Clause.ProtoReflect.Descriptor instead.
+func (*Clause) Descriptor() ([]byte, []int) {
+	return file_verdict_decision_v1_decision_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Clause) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Clause) GetResult() ClauseResult {
+	if x != nil {
+		return x.Result
+	}
+	return ClauseResult_CLAUSE_RESULT_UNSPECIFIED
+}
+
+func (x *Clause) GetValues() []*ClauseValue {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+func (x *Clause) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+// ClauseValue is a part of a clause that is read from the request.
+type ClauseValue struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in "context.input.amount".
+	Expression string `protobuf:"bytes,1,opt,name=expression,proto3" json:"expression,omitempty"`
+	// In Cedar's text. At most 300 bytes; what is longer ends with "…".
+	Value         string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClauseValue) Reset() {
+	*x = ClauseValue{}
+	mi := &file_verdict_decision_v1_decision_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClauseValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClauseValue) ProtoMessage() {}
+
+func (x *ClauseValue) ProtoReflect() protoreflect.Message {
+	mi := &file_verdict_decision_v1_decision_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClauseValue.ProtoReflect.Descriptor instead.
+func (*ClauseValue) Descriptor() ([]byte, []int) {
+	return file_verdict_decision_v1_decision_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ClauseValue) GetExpression() string {
+	if x != nil {
+		return x.Expression
+	}
+	return ""
+}
+
+func (x *ClauseValue) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
 // BatchAuthorizeRequest is several requests.
 type BatchAuthorizeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -270,7 +533,7 @@ type BatchAuthorizeRequest struct {
 
 func (x *BatchAuthorizeRequest) Reset() {
 	*x = BatchAuthorizeRequest{}
-	mi := &file_verdict_decision_v1_decision_service_proto_msgTypes[2]
+	mi := &file_verdict_decision_v1_decision_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -282,7 +545,7 @@ func (x *BatchAuthorizeRequest) String() string {
 func (*BatchAuthorizeRequest) ProtoMessage() {}
 
 func (x *BatchAuthorizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_verdict_decision_v1_decision_service_proto_msgTypes[2]
+	mi := &file_verdict_decision_v1_decision_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -295,7 +558,7 @@ func (x *BatchAuthorizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchAuthorizeRequest.ProtoReflect.Descriptor instead.
 func (*BatchAuthorizeRequest) Descriptor() ([]byte, []int) {
-	return file_verdict_decision_v1_decision_service_proto_rawDescGZIP(), []int{2}
+	return file_verdict_decision_v1_decision_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *BatchAuthorizeRequest) GetRequests() []*AuthorizeRequest {
@@ -316,7 +579,7 @@ type BatchAuthorizeResponse struct {
 
 func (x *BatchAuthorizeResponse) Reset() {
 	*x = BatchAuthorizeResponse{}
-	mi := &file_verdict_decision_v1_decision_service_proto_msgTypes[3]
+	mi := &file_verdict_decision_v1_decision_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -328,7 +591,7 @@ func (x *BatchAuthorizeResponse) String() string {
 func (*BatchAuthorizeResponse) ProtoMessage() {}
 
 func (x *BatchAuthorizeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_verdict_decision_v1_decision_service_proto_msgTypes[3]
+	mi := &file_verdict_decision_v1_decision_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -341,7 +604,7 @@ func (x *BatchAuthorizeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchAuthorizeResponse.ProtoReflect.Descriptor instead.
 func (*BatchAuthorizeResponse) Descriptor() ([]byte, []int) {
-	return file_verdict_decision_v1_decision_service_proto_rawDescGZIP(), []int{3}
+	return file_verdict_decision_v1_decision_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *BatchAuthorizeResponse) GetResponses() []*AuthorizeResponse {
@@ -356,13 +619,13 @@ type ListPermittedActionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Who is calling.
 	Principal *Principal `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`
-	// The gateway.
+	// The gateway, whose tools are listed.
 	Resource *Entity `protobuf:"bytes,2,opt,name=resource,proto3" json:"resource,omitempty"`
 	// As in AuthorizeRequest.
 	PolicyEngineId string `protobuf:"bytes,3,opt,name=policy_engine_id,json=policyEngineId,proto3" json:"policy_engine_id,omitempty"`
 	// As in AuthorizeRequest.
 	AtLeastRevision string `protobuf:"bytes,4,opt,name=at_least_revision,json=atLeastRevision,proto3" json:"at_least_revision,omitempty"`
-	// Say under which condition each tool is permitted.
+	// Say under which condition each tool is permitted. Who asks sees the text of policies.
 	Explain       bool `protobuf:"varint,5,opt,name=explain,proto3" json:"explain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -370,7 +633,7 @@ type ListPermittedActionsRequest struct {
 
 func (x *ListPermittedActionsRequest) Reset() {
 	*x = ListPermittedActionsRequest{}
-	mi := &file_verdict_decision_v1_decision_service_proto_msgTypes[4]
+	mi := &file_verdict_decision_v1_decision_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -382,7 +645,7 @@ func (x *ListPermittedActionsRequest) String() string {
 func (*ListPermittedActionsRequest) ProtoMessage() {}
 
 func (x *ListPermittedActionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_verdict_decision_v1_decision_service_proto_msgTypes[4]
+	mi := &file_verdict_decision_v1_decision_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -395,7 +658,7 @@ func (x *ListPermittedActionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPermittedActionsRequest.ProtoReflect.Descriptor instead.
 func (*ListPermittedActionsRequest) Descriptor() ([]byte, []int) {
-	return file_verdict_decision_v1_decision_service_proto_rawDescGZIP(), []int{4}
+	return file_verdict_decision_v1_decision_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListPermittedActionsRequest) GetPrincipal() *Principal {
@@ -433,7 +696,10 @@ func (x *ListPermittedActionsRequest) GetExplain() bool {
 	return false
 }
 
-// ListPermittedActionsResponse is a superset of what Authorize would allow.
+// ListPermittedActionsResponse is a superset of what Authorize would let pass, for as long as this state decides: a tool is left out
+// when no permit can hold for any arguments that fit it, or a forbid holds for all of them. Being listed promises nothing; the
+// call itself is asked about with Authorize. Everything is listed where a DENY does not block: in LOG_ONLY mode, and where
+// no engine is attached and the state is fresh.
 type ListPermittedActionsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Sorted by id.
@@ -444,13 +710,17 @@ type ListPermittedActionsResponse struct {
 	Mode Mode `protobuf:"varint,3,opt,name=mode,proto3,enum=verdict.decision.v1.Mode" json:"mode,omitempty"`
 	// The engine; empty when none is attached.
 	PolicyEngineId string `protobuf:"bytes,4,opt,name=policy_engine_id,json=policyEngineId,proto3" json:"policy_engine_id,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The node could not prove that its state is fresh. Where that denies every request, nothing is listed.
+	Stale bool `protobuf:"varint,5,opt,name=stale,proto3" json:"stale,omitempty"`
+	// For people: why everything or nothing is listed whatever the policies say; empty when the policies decide.
+	Reason        string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListPermittedActionsResponse) Reset() {
 	*x = ListPermittedActionsResponse{}
-	mi := &file_verdict_decision_v1_decision_service_proto_msgTypes[5]
+	mi := &file_verdict_decision_v1_decision_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -462,7 +732,7 @@ func (x *ListPermittedActionsResponse) String() string {
 func (*ListPermittedActionsResponse) ProtoMessage() {}
 
 func (x *ListPermittedActionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_verdict_decision_v1_decision_service_proto_msgTypes[5]
+	mi := &file_verdict_decision_v1_decision_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -475,7 +745,7 @@ func (x *ListPermittedActionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPermittedActionsResponse.ProtoReflect.Descriptor instead.
 func (*ListPermittedActionsResponse) Descriptor() ([]byte, []int) {
-	return file_verdict_decision_v1_decision_service_proto_rawDescGZIP(), []int{5}
+	return file_verdict_decision_v1_decision_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListPermittedActionsResponse) GetActions() []*PermittedAction {
@@ -506,12 +776,29 @@ func (x *ListPermittedActionsResponse) GetPolicyEngineId() string {
 	return ""
 }
 
+func (x *ListPermittedActionsResponse) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+func (x *ListPermittedActionsResponse) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // PermittedAction is one tool.
 type PermittedAction struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The action.
 	Action *Entity `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
-	// With `explain`: what is left of the policies once all but the arguments is known, as Cedar text.
+	// With `explain`: what is left of the policies once all but the arguments is known, as policies in Cedar's text, each with the
+	// policy's id as the annotation @id. Of all arguments that fit the tool, they allow those that Authorize allows. Where no policy
+	// is left it is a comment that says so. Empty when it would have more than 64 KiB, or all conditions of the answer together
+	// more than 2 MiB.
 	Condition     string `protobuf:"bytes,2,opt,name=condition,proto3" json:"condition,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -519,7 +806,7 @@ type PermittedAction struct {
 
 func (x *PermittedAction) Reset() {
 	*x = PermittedAction{}
-	mi := &file_verdict_decision_v1_decision_service_proto_msgTypes[6]
+	mi := &file_verdict_decision_v1_decision_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -531,7 +818,7 @@ func (x *PermittedAction) String() string {
 func (*PermittedAction) ProtoMessage() {}
 
 func (x *PermittedAction) ProtoReflect() protoreflect.Message {
-	mi := &file_verdict_decision_v1_decision_service_proto_msgTypes[6]
+	mi := &file_verdict_decision_v1_decision_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -544,7 +831,7 @@ func (x *PermittedAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PermittedAction.ProtoReflect.Descriptor instead.
 func (*PermittedAction) Descriptor() ([]byte, []int) {
-	return file_verdict_decision_v1_decision_service_proto_rawDescGZIP(), []int{6}
+	return file_verdict_decision_v1_decision_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PermittedAction) GetAction() *Entity {
@@ -565,7 +852,7 @@ var File_verdict_decision_v1_decision_service_proto protoreflect.FileDescriptor
 
 const file_verdict_decision_v1_decision_service_proto_rawDesc = "" +
 	"\n" +
-	"*verdict/decision/v1/decision_service.proto\x12\x13verdict.decision.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a verdict/decision/v1/record.proto\"\x89\x03\n" +
+	"*verdict/decision/v1/decision_service.proto\x12\x13verdict.decision.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a verdict/decision/v1/record.proto\"\xa3\x03\n" +
 	"\x10AuthorizeRequest\x12<\n" +
 	"\tprincipal\x18\x01 \x01(\v2\x1e.verdict.decision.v1.PrincipalR\tprincipal\x123\n" +
 	"\x06action\x18\x02 \x01(\v2\x1b.verdict.decision.v1.EntityR\x06action\x127\n" +
@@ -575,7 +862,8 @@ const file_verdict_decision_v1_decision_service_proto_rawDesc = "" +
 	"\x10policy_engine_id\x18\x06 \x01(\tR\x0epolicyEngineId\x12*\n" +
 	"\x11at_least_revision\x18\a \x01(\tR\x0fatLeastRevision\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\b \x01(\tR\trequestId\"\x99\x03\n" +
+	"request_id\x18\b \x01(\tR\trequestId\x12\x18\n" +
+	"\aexplain\x18\t \x01(\bR\aexplain\"\xe3\x03\n" +
 	"\x11AuthorizeResponse\x129\n" +
 	"\bdecision\x18\x01 \x01(\x0e2\x1d.verdict.decision.v1.DecisionR\bdecision\x12\x18\n" +
 	"\aproceed\x18\x02 \x01(\bR\aproceed\x121\n" +
@@ -588,7 +876,21 @@ const file_verdict_decision_v1_decision_service_proto_rawDesc = "" +
 	"\brevision\x18\b \x01(\tR\brevision\x12-\n" +
 	"\x04mode\x18\t \x01(\x0e2\x19.verdict.decision.v1.ModeR\x04mode\x12\x14\n" +
 	"\x05stale\x18\n" +
-	" \x01(\bR\x05stale\"Z\n" +
+	" \x01(\bR\x05stale\x12H\n" +
+	"\vexplanation\x18\v \x03(\v2&.verdict.decision.v1.PermitExplanationR\vexplanation\"g\n" +
+	"\x11PermitExplanation\x12\x1b\n" +
+	"\tpolicy_id\x18\x01 \x01(\tR\bpolicyId\x125\n" +
+	"\aclauses\x18\x02 \x03(\v2\x1b.verdict.decision.v1.ClauseR\aclauses\"\xa7\x01\n" +
+	"\x06Clause\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\x129\n" +
+	"\x06result\x18\x02 \x01(\x0e2!.verdict.decision.v1.ClauseResultR\x06result\x128\n" +
+	"\x06values\x18\x03 \x03(\v2 .verdict.decision.v1.ClauseValueR\x06values\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\"C\n" +
+	"\vClauseValue\x12\x1e\n" +
+	"\n" +
+	"expression\x18\x01 \x01(\tR\n" +
+	"expression\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"Z\n" +
 	"\x15BatchAuthorizeRequest\x12A\n" +
 	"\brequests\x18\x01 \x03(\v2%.verdict.decision.v1.AuthorizeRequestR\brequests\"^\n" +
 	"\x16BatchAuthorizeResponse\x12D\n" +
@@ -598,15 +900,22 @@ const file_verdict_decision_v1_decision_service_proto_rawDesc = "" +
 	"\bresource\x18\x02 \x01(\v2\x1b.verdict.decision.v1.EntityR\bresource\x12(\n" +
 	"\x10policy_engine_id\x18\x03 \x01(\tR\x0epolicyEngineId\x12*\n" +
 	"\x11at_least_revision\x18\x04 \x01(\tR\x0fatLeastRevision\x12\x18\n" +
-	"\aexplain\x18\x05 \x01(\bR\aexplain\"\xd3\x01\n" +
+	"\aexplain\x18\x05 \x01(\bR\aexplain\"\x81\x02\n" +
 	"\x1cListPermittedActionsResponse\x12>\n" +
 	"\aactions\x18\x01 \x03(\v2$.verdict.decision.v1.PermittedActionR\aactions\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\tR\brevision\x12-\n" +
 	"\x04mode\x18\x03 \x01(\x0e2\x19.verdict.decision.v1.ModeR\x04mode\x12(\n" +
-	"\x10policy_engine_id\x18\x04 \x01(\tR\x0epolicyEngineId\"d\n" +
+	"\x10policy_engine_id\x18\x04 \x01(\tR\x0epolicyEngineId\x12\x14\n" +
+	"\x05stale\x18\x05 \x01(\bR\x05stale\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"d\n" +
 	"\x0fPermittedAction\x123\n" +
 	"\x06action\x18\x01 \x01(\v2\x1b.verdict.decision.v1.EntityR\x06action\x12\x1c\n" +
-	"\tcondition\x18\x02 \x01(\tR\tcondition2\xd5\x02\n" +
+	"\tcondition\x18\x02 \x01(\tR\tcondition*w\n" +
+	"\fClauseResult\x12\x1d\n" +
+	"\x19CLAUSE_RESULT_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12CLAUSE_RESULT_TRUE\x10\x01\x12\x17\n" +
+	"\x13CLAUSE_RESULT_FALSE\x10\x02\x12\x17\n" +
+	"\x13CLAUSE_RESULT_ERROR\x10\x032\xd5\x02\n" +
 	"\x0fDecisionService\x12Z\n" +
 	"\tAuthorize\x12%.verdict.decision.v1.AuthorizeRequest\x1a&.verdict.decision.v1.AuthorizeResponse\x12i\n" +
 	"\x0eBatchAuthorize\x12*.verdict.decision.v1.BatchAuthorizeRequest\x1a+.verdict.decision.v1.BatchAuthorizeResponse\x12{\n" +
@@ -625,48 +934,57 @@ func file_verdict_decision_v1_decision_service_proto_rawDescGZIP() []byte {
 	return file_verdict_decision_v1_decision_service_proto_rawDescData
 }
 
-var file_verdict_decision_v1_decision_service_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_verdict_decision_v1_decision_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_verdict_decision_v1_decision_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_verdict_decision_v1_decision_service_proto_goTypes = []any{
-	(*AuthorizeRequest)(nil),             // 0: verdict.decision.v1.AuthorizeRequest
-	(*AuthorizeResponse)(nil),            // 1: verdict.decision.v1.AuthorizeResponse
-	(*BatchAuthorizeRequest)(nil),        // 2: verdict.decision.v1.BatchAuthorizeRequest
-	(*BatchAuthorizeResponse)(nil),       // 3: verdict.decision.v1.BatchAuthorizeResponse
-	(*ListPermittedActionsRequest)(nil),  // 4: verdict.decision.v1.ListPermittedActionsRequest
-	(*ListPermittedActionsResponse)(nil), // 5: verdict.decision.v1.ListPermittedActionsResponse
-	(*PermittedAction)(nil),              // 6: verdict.decision.v1.PermittedAction
-	(*Principal)(nil),                    // 7: verdict.decision.v1.Principal
-	(*Entity)(nil),                       // 8: verdict.decision.v1.Entity
-	(*structpb.Struct)(nil),              // 9: google.protobuf.Struct
-	(Decision)(0),                        // 10: verdict.decision.v1.Decision
-	(*PolicyError)(nil),                  // 11: verdict.decision.v1.PolicyError
-	(Mode)(0),                            // 12: verdict.decision.v1.Mode
+	(ClauseResult)(0),                    // 0: verdict.decision.v1.ClauseResult
+	(*AuthorizeRequest)(nil),             // 1: verdict.decision.v1.AuthorizeRequest
+	(*AuthorizeResponse)(nil),            // 2: verdict.decision.v1.AuthorizeResponse
+	(*PermitExplanation)(nil),            // 3: verdict.decision.v1.PermitExplanation
+	(*Clause)(nil),                       // 4: verdict.decision.v1.Clause
+	(*ClauseValue)(nil),                  // 5: verdict.decision.v1.ClauseValue
+	(*BatchAuthorizeRequest)(nil),        // 6: verdict.decision.v1.BatchAuthorizeRequest
+	(*BatchAuthorizeResponse)(nil),       // 7: verdict.decision.v1.BatchAuthorizeResponse
+	(*ListPermittedActionsRequest)(nil),  // 8: verdict.decision.v1.ListPermittedActionsRequest
+	(*ListPermittedActionsResponse)(nil), // 9: verdict.decision.v1.ListPermittedActionsResponse
+	(*PermittedAction)(nil),              // 10: verdict.decision.v1.PermittedAction
+	(*Principal)(nil),                    // 11: verdict.decision.v1.Principal
+	(*Entity)(nil),                       // 12: verdict.decision.v1.Entity
+	(*structpb.Struct)(nil),              // 13: google.protobuf.Struct
+	(Decision)(0),                        // 14: verdict.decision.v1.Decision
+	(*PolicyError)(nil),                  // 15: verdict.decision.v1.PolicyError
+	(Mode)(0),                            // 16: verdict.decision.v1.Mode
 }
 var file_verdict_decision_v1_decision_service_proto_depIdxs = []int32{
-	7,  // 0: verdict.decision.v1.AuthorizeRequest.principal:type_name -> verdict.decision.v1.Principal
-	8,  // 1: verdict.decision.v1.AuthorizeRequest.action:type_name -> verdict.decision.v1.Entity
-	8,  // 2: verdict.decision.v1.AuthorizeRequest.resource:type_name -> verdict.decision.v1.Entity
-	9,  // 3: verdict.decision.v1.AuthorizeRequest.context:type_name -> google.protobuf.Struct
-	10, // 4: verdict.decision.v1.AuthorizeResponse.decision:type_name -> verdict.decision.v1.Decision
-	11, // 5: verdict.decision.v1.AuthorizeResponse.errors:type_name -> verdict.decision.v1.PolicyError
-	12, // 6: verdict.decision.v1.AuthorizeResponse.mode:type_name -> verdict.decision.v1.Mode
-	0,  // 7: verdict.decision.v1.BatchAuthorizeRequest.requests:type_name -> verdict.decision.v1.AuthorizeRequest
-	1,  // 8: verdict.decision.v1.BatchAuthorizeResponse.responses:type_name -> verdict.decision.v1.AuthorizeResponse
-	7,  // 9: verdict.decision.v1.ListPermittedActionsRequest.principal:type_name -> verdict.decision.v1.Principal
-	8,  // 10: verdict.decision.v1.ListPermittedActionsRequest.resource:type_name -> verdict.decision.v1.Entity
-	6,  // 11: verdict.decision.v1.ListPermittedActionsResponse.actions:type_name -> verdict.decision.v1.PermittedAction
-	12, // 12: verdict.decision.v1.ListPermittedActionsResponse.mode:type_name -> verdict.decision.v1.Mode
-	8,  // 13: verdict.decision.v1.PermittedAction.action:type_name -> verdict.decision.v1.Entity
-	0,  // 14: verdict.decision.v1.DecisionService.Authorize:input_type -> verdict.decision.v1.AuthorizeRequest
-	2,  // 15: verdict.decision.v1.DecisionService.BatchAuthorize:input_type -> verdict.decision.v1.BatchAuthorizeRequest
-	4,  // 16: verdict.decision.v1.DecisionService.ListPermittedActions:input_type -> verdict.decision.v1.ListPermittedActionsRequest
-	1,  // 17: verdict.decision.v1.DecisionService.Authorize:output_type -> verdict.decision.v1.AuthorizeResponse
-	3,  // 18: verdict.decision.v1.DecisionService.BatchAuthorize:output_type -> verdict.decision.v1.BatchAuthorizeResponse
-	5,  // 19: verdict.decision.v1.DecisionService.ListPermittedActions:output_type -> verdict.decision.v1.ListPermittedActionsResponse
-	17, // [17:20] is the sub-list for method output_type
-	14, // [14:17] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	11, // 0: verdict.decision.v1.AuthorizeRequest.principal:type_name -> verdict.decision.v1.Principal
+	12, // 1: verdict.decision.v1.AuthorizeRequest.action:type_name -> verdict.decision.v1.Entity
+	12, // 2: verdict.decision.v1.AuthorizeRequest.resource:type_name -> verdict.decision.v1.Entity
+	13, // 3: verdict.decision.v1.AuthorizeRequest.context:type_name -> google.protobuf.Struct
+	14, // 4: verdict.decision.v1.AuthorizeResponse.decision:type_name -> verdict.decision.v1.Decision
+	15, // 5: verdict.decision.v1.AuthorizeResponse.errors:type_name -> verdict.decision.v1.PolicyError
+	16, // 6: verdict.decision.v1.AuthorizeResponse.mode:type_name -> verdict.decision.v1.Mode
+	3,  // 7: verdict.decision.v1.AuthorizeResponse.explanation:type_name -> verdict.decision.v1.PermitExplanation
+	4,  // 8: verdict.decision.v1.PermitExplanation.clauses:type_name -> verdict.decision.v1.Clause
+	0,  // 9: verdict.decision.v1.Clause.result:type_name -> verdict.decision.v1.ClauseResult
+	5,  // 10: verdict.decision.v1.Clause.values:type_name -> verdict.decision.v1.ClauseValue
+	1,  // 11: verdict.decision.v1.BatchAuthorizeRequest.requests:type_name -> verdict.decision.v1.AuthorizeRequest
+	2,  // 12: verdict.decision.v1.BatchAuthorizeResponse.responses:type_name -> verdict.decision.v1.AuthorizeResponse
+	11, // 13: verdict.decision.v1.ListPermittedActionsRequest.principal:type_name -> verdict.decision.v1.Principal
+	12, // 14: verdict.decision.v1.ListPermittedActionsRequest.resource:type_name -> verdict.decision.v1.Entity
+	10, // 15: verdict.decision.v1.ListPermittedActionsResponse.actions:type_name -> verdict.decision.v1.PermittedAction
+	16, // 16: verdict.decision.v1.ListPermittedActionsResponse.mode:type_name -> verdict.decision.v1.Mode
+	12, // 17: verdict.decision.v1.PermittedAction.action:type_name -> verdict.decision.v1.Entity
+	1,  // 18: verdict.decision.v1.DecisionService.Authorize:input_type -> verdict.decision.v1.AuthorizeRequest
+	6,  // 19: verdict.decision.v1.DecisionService.BatchAuthorize:input_type -> verdict.decision.v1.BatchAuthorizeRequest
+	8,  // 20: verdict.decision.v1.DecisionService.ListPermittedActions:input_type -> verdict.decision.v1.ListPermittedActionsRequest
+	2,  // 21: verdict.decision.v1.DecisionService.Authorize:output_type -> verdict.decision.v1.AuthorizeResponse
+	7,  // 22: verdict.decision.v1.DecisionService.BatchAuthorize:output_type -> verdict.decision.v1.BatchAuthorizeResponse
+	9,  // 23: verdict.decision.v1.DecisionService.ListPermittedActions:output_type -> verdict.decision.v1.ListPermittedActionsResponse
+	21, // [21:24] is the sub-list for method output_type
+	18, // [18:21] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_verdict_decision_v1_decision_service_proto_init() }
@@ -680,13 +998,14 @@ func file_verdict_decision_v1_decision_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_verdict_decision_v1_decision_service_proto_rawDesc), len(file_verdict_decision_v1_decision_service_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   7,
+			NumEnums:      1,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_verdict_decision_v1_decision_service_proto_goTypes,
 		DependencyIndexes: file_verdict_decision_v1_decision_service_proto_depIdxs,
+		EnumInfos:         file_verdict_decision_v1_decision_service_proto_enumTypes,
 		MessageInfos:      file_verdict_decision_v1_decision_service_proto_msgTypes,
 	}.Build()
 	File_verdict_decision_v1_decision_service_proto = out.File

@@ -51,7 +51,8 @@ type DecisionServiceClient interface {
 	// BatchAuthorize decides several requests at one revision; the answers are in the order of the requests. One item that
 	// is no request makes the whole call an error that names its index, and nothing is decided.
 	BatchAuthorize(context.Context, *v1.BatchAuthorizeRequest) (*v1.BatchAuthorizeResponse, error)
-	// ListPermittedActions lists the tools for which some arguments could lead to ALLOW.
+	// ListPermittedActions lists the tools of a gateway for which some arguments could make Authorize proceed, as tools/list of MCP
+	// wants it. Nothing is recorded.
 	ListPermittedActions(context.Context, *v1.ListPermittedActionsRequest) (*v1.ListPermittedActionsResponse, error)
 }
 
@@ -128,7 +129,8 @@ type DecisionServiceHandler interface {
 	// BatchAuthorize decides several requests at one revision; the answers are in the order of the requests. One item that
 	// is no request makes the whole call an error that names its index, and nothing is decided.
 	BatchAuthorize(context.Context, *v1.BatchAuthorizeRequest) (*v1.BatchAuthorizeResponse, error)
-	// ListPermittedActions lists the tools for which some arguments could lead to ALLOW.
+	// ListPermittedActions lists the tools of a gateway for which some arguments could make Authorize proceed, as tools/list of MCP
+	// wants it. Nothing is recorded.
 	ListPermittedActions(context.Context, *v1.ListPermittedActionsRequest) (*v1.ListPermittedActionsResponse, error)
 }
 
