@@ -54,11 +54,15 @@ func (p *Process) handler() http.Handler {
 		ErrorLog: slog.NewLogLogger(p.Logger.Handler(), slog.LevelWarn),
 		Registry: p.Registry,
 	}))
-	mux.Handle("/", p.app)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.inFlight.add(1)
 		defer p.inFlight.add(-1)
-		mux.ServeHTTP(w, r)
+		switch r.URL.Path {
+		case "/healthz", "/readyz", "/metrics":
+			mux.ServeHTTP(w, r)
+		default: // not through the mux, which would redirect paths with dots before the service sees them
+			p.app.ServeHTTP(w, r)
+		}
 	})
 }
 

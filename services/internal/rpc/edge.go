@@ -12,6 +12,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -148,8 +149,22 @@ func (e *Edge) Handler(next http.Handler) http.Handler {
 			e.refuse(answer, r, notKnown(w.Header(), unknown))
 			return
 		}
+		if err := checkPath(r.URL.EscapedPath()); err != nil {
+			e.refuse(answer, r, err)
+			return
+		}
 		next.ServeHTTP(answer, r)
 	})
+}
+
+// checkPath refuses paths that http.ServeMux would answer with a redirect to what they might mean: a client that follows it would have
+// something else done than it asked for.
+func checkPath(path string) error {
+	segments := strings.Split(strings.Trim(path, "/"), "/")
+	if path != "/" && (strings.HasPrefix(path, "//") || strings.HasSuffix(path, "//") || slices.ContainsFunc(segments, func(s string) bool { return s == "" || s == "." || s == ".." })) {
+		return Errorf(connect.CodeInvalidArgument, "path", "a path must have no empty segment and none that is . or ..: %s", clip(path))
+	}
+	return nil
 }
 
 // recognise is r with what is known of it in its context: the call, and the caller unless that is unknown, with the reason.

@@ -22,7 +22,7 @@ type Error struct {
 	Column  int
 	Message string // what is wrong and, where it can, how to mend it
 	Suggest string // what would be right in place of Field
-	Undone  bool   // nothing was done, and the same request may succeed later
+	Undone  bool   // nothing was done, so that a signed request may come again as it is
 	Cause   error  // for the log
 }
 

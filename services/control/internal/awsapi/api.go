@@ -9,7 +9,10 @@ package awsapi
 
 import (
 	"context"
+	"maps"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -86,15 +89,34 @@ func (a *API) begin(edge *rpc.Edge, r *http.Request, op *operation) (context.Con
 		rpc.SetProcedure(r.Context(), op.name)
 		return r.Context(), func() {}, nil
 	}
-	// Before the edge takes a signature as used: what is throttled is not done, and boto3 sends it again with the same signature when
-	// that is within the second.
-	if a.throttle != nil {
-		if err := a.throttle.take(callerOf(r.Context()).Account, op); err != nil {
-			rpc.SetProcedure(r.Context(), op.name)
-			return r.Context(), func() {}, err
+	ctx, cancel, err := edge.Serve(r.Context(), op.name)
+	if err == nil {
+		err = checkQuery(op, r.URL.RawQuery)
+	}
+	if err == nil && a.throttle != nil {
+		err = a.throttle.take(callerOf(ctx).Account, op)
+	}
+	return ctx, cancel, err
+}
+
+// checkQuery refuses a query that would be ignored, in part or as a whole.
+func checkQuery(op *operation, raw string) error {
+	if raw == "" {
+		return nil
+	}
+	query, err := url.ParseQuery(raw)
+	if err != nil {
+		return policy.Invalid("query", "", "the query of the request cannot be read: escape its values")
+	}
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		switch {
+		case !slices.Contains(op.query, name):
+			return policy.Invalid("unknown", name, "there is no parameter %.40q of %s", name, op.name)
+		case len(query[name]) > 1 && name != "tagKeys":
+			return policy.Invalid("duplicate", name, "%s is given %d times", name, len(query[name]))
 		}
 	}
-	return edge.Serve(r.Context(), op.name)
+	return nil
 }
 
 // Serves implements rpc.REST.

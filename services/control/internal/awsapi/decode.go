@@ -99,26 +99,55 @@ func memberPath(p jsontext.Pointer) string {
 
 // token is the client token of a request that makes something.
 type token struct {
-	ClientToken string `json:"clientToken,omitzero"`
+	ClientToken *string `json:"clientToken,omitzero"`
 }
 
-func (t *token) take() string {
+func (t *token) take() *string {
 	out := t.ClientToken
-	t.ClientToken = ""
+	t.ClientToken = nil
 	return out
 }
 
 // tokenCall is call for a request with a client token, which it takes out of in: what is left is what the request asks for.
-func (a *API) tokenCall(r *request, in interface{ take() string }) (app.Call, error) {
+func (a *API) tokenCall(r *request, in interface{ take() *string }) (app.Call, error) {
 	call := a.call(r)
-	call.ClientToken = in.take()
-	data, err := json.Marshal(in, json.Deterministic(true))
-	if err != nil {
+	switch token := in.take(); {
+	case token == nil:
+		return call, nil
+	case *token == "": // which app takes for none, and the caller for one
+		return call, policy.Invalid("client_token", "clientToken", "clientToken must not be empty: leave it out, or send a UUID")
+	default:
+		call.ClientToken = *token
+	}
+	asked := sha256.New()
+	fmt.Fprintf(asked, "%s %s\n", r.op.name, strings.TrimSuffix(r.URL.EscapedPath(), "/"))
+	if err := json.MarshalWrite(asked, in, json.Deterministic(true)); err != nil {
 		return call, err
 	}
-	call.RequestHash = sha256.Sum256(fmt.Appendf(nil, "%s %s\n%s", r.op.name, strings.TrimSuffix(r.URL.EscapedPath(), "/"), data))
+	asked.Sum(call.RequestHash[:0])
 	return call, nil
 }
+
+// tagMap is tags by key. null is no value of a tag.
+type tagMap map[string]string
+
+// UnmarshalJSONFrom is part of json.UnmarshalerFrom.
+func (m *tagMap) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	var given map[string]*string
+	if err := json.UnmarshalDecode(d, &given); err != nil || given == nil {
+		return err
+	}
+	*m = make(tagMap, len(given))
+	for key, value := range given {
+		if value == nil {
+			return errNull
+		}
+		(*m)[key] = *value
+	}
+	return nil
+}
+
+var errNull = errors.New("null")
 
 // optional is a member of an update that may be absent, or be cleared.
 type optional struct {

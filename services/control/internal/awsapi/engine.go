@@ -8,10 +8,10 @@ import (
 type createPolicyEngineInput struct {
 	token
 
-	Name             string            `json:"name,omitzero"`
-	Description      string            `json:"description,omitzero"      verdict:"stored"`
-	Tags             map[string]string `json:"tags,omitzero"             verdict:"stored"`
-	EncryptionKeyARN Refused           `json:"encryptionKeyArn,omitzero"`
+	Name             string  `json:"name,omitzero"`
+	Description      string  `json:"description,omitzero"      verdict:"stored"`
+	Tags             tagMap  `json:"tags,omitzero"             verdict:"stored"`
+	EncryptionKeyARN Refused `json:"encryptionKeyArn,omitzero"`
 }
 
 type updatePolicyEngineInput struct {

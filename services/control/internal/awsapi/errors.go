@@ -49,12 +49,12 @@ func classOf(e *rpc.Error) class {
 		return conflict
 	case connect.CodeResourceExhausted:
 		switch e.Reason {
-		case "quota":
-			return quota
+		case "throttled", e.Code.String(): // the second is too many requests of one caller
+			return throttling
 		case "too_large":
 			return validation
 		}
-		return throttling
+		return quota
 	default:
 		return internal
 	}
@@ -115,7 +115,7 @@ func wireField(e *rpc.Error) string {
 	switch {
 	case e.Field == "definition" && e.Reason == "too_large":
 		return ""
-	case !inside || strings.HasPrefix(rest, "cedar") || strings.HasPrefix(rest, "policy.") || strings.HasPrefix(rest, "policyGeneration"):
+	case inside && (strings.HasPrefix(rest, "cedar") || strings.HasPrefix(rest, "policy.") || strings.HasPrefix(rest, "policyGeneration")):
 		return e.Field
 	case rest == "policyEngineConfiguration.policyEngineId":
 		return "policyEngineConfiguration.arn"

@@ -1,6 +1,9 @@
 package awsapi
 
 import (
+	"cmp"
+	"fmt"
+
 	"github.com/verdict-io/verdict/services/control/internal/app"
 	"github.com/verdict-io/verdict/services/policy"
 )
@@ -24,7 +27,7 @@ type createGatewayInput struct {
 	token
 	gatewayMembers
 
-	Tags map[string]string `json:"tags,omitzero" verdict:"stored"`
+	Tags tagMap `json:"tags,omitzero" verdict:"stored"`
 }
 
 type updateGatewayInput struct {
@@ -274,6 +277,9 @@ func (a *API) createGateway(r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	if err := d.Validate(); err != nil { // before it is copied again to be hashed
+		return answer{}, err
+	}
 	call, err := a.tokenCall(r, in)
 	if err != nil {
 		return answer{}, err
@@ -335,7 +341,7 @@ func (a *API) updateGateway(r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if err := sameName(in.Name, g.Name); err != nil {
+	if err := cmp.Or(sameName(in.Name, g.Name), keepsHidden("gateway", hiddenOfGateway(g.Definition()))); err != nil {
 		return answer{}, err
 	}
 	d, err := in.definition(a, r)
@@ -347,6 +353,36 @@ func (a *API) updateGateway(r *request) (answer, error) {
 		return answer{}, err
 	}
 	return answer{a.gatewayDetail(out.Account, out.Account.Gateway(g.ID)), out.Revision}, nil
+}
+
+// hiddenOfGateway is a member that the gateway has and this API does not show; "" when there is none.
+func hiddenOfGateway(d *policy.GatewayDefinition) string {
+	j := d.JWT
+	switch {
+	case d.KMSKeyARN != "":
+		return "kmsKeyArn"
+	case d.CustomTransform != nil:
+		return "customTransformConfiguration"
+	case len(d.Interceptors) > 0:
+		return "interceptorConfigurations"
+	case d.WAF != nil:
+		return "wafConfiguration"
+	case j != nil && (j.PrivateEndpoint != nil || len(j.PrivateEndpointOverrides) > 0):
+		return "privateEndpoint"
+	case j != nil && j.AllowedWorkloads != nil:
+		return "allowedWorkloadConfiguration"
+	}
+	return ""
+}
+
+// keepsHidden refuses to replace what was given through Verdict's own API and is not shown here: whoever reads, changes and writes would
+// take it away without knowing.
+func keepsHidden(what, member string) error {
+	if member == "" {
+		return nil
+	}
+	return &policy.Error{Kind: policy.ErrConflict, Reason: "not_shown", Message: fmt.Sprintf(
+		"the %s has %s, which this API does not show and an update here would remove: change it through Verdict's own API", what, member)}
 }
 
 // sameName refuses to change a name, which never changes: it is part of ids, and a target's of actions.

@@ -11,9 +11,10 @@ import (
 // operation is one operation of the service.
 type operation struct {
 	name, method string
-	path         string // a pattern of http.ServeMux
-	status       int    // of an answer that is no error
-	offered      bool   // whether Verdict does anything about it
+	path         string   // a pattern of http.ServeMux
+	status       int      // of an answer that is no error
+	query        []string // names of its parameters
+	offered      bool     // whether Verdict does anything about it
 	handle       func(*API, *request) (answer, error)
 }
 
@@ -34,9 +35,23 @@ func parse(table string) []*operation {
 		if h, ok := offered[op.name]; ok {
 			op.offered, op.handle = true, h
 		}
+		op.query = queryOf(op.name)
 		out = append(out, op)
 	}
 	return out
+}
+
+// queryOf are the parameters of an operation that is offered.
+func queryOf(name string) []string {
+	switch {
+	case name == "UntagResource":
+		return []string{"tagKeys"}
+	case name == "ListPolicies", name == "ListPolicySummaries":
+		return []string{"maxResults", "nextToken", "targetResourceScope"}
+	case name != "ListTagsForResource" && strings.HasPrefix(name, "List"):
+		return []string{"maxResults", "nextToken"}
+	}
+	return nil
 }
 
 // offered are the operations that Verdict has an answer of its own to.

@@ -5,7 +5,7 @@ import (
 )
 
 type tagResourceInput struct {
-	Tags map[string]string `json:"tags,omitzero" verdict:"stored"`
+	Tags tagMap `json:"tags,omitzero" verdict:"stored"`
 }
 
 type tags struct {

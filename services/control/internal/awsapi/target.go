@@ -1,6 +1,8 @@
 package awsapi
 
 import (
+	"cmp"
+
 	"github.com/verdict-io/verdict/services/control/internal/app"
 	"github.com/verdict-io/verdict/services/policy"
 )
@@ -120,7 +122,10 @@ func targetMembersOf(t *policy.Target) targetMembers {
 	d := t.Definition()
 	m := targetMembers{Name: t.Name, Description: d.Description, Configuration: &targetConfiguration{MCP: &mcpTarget{}}, Credentials: []credentials{}}
 	if l := d.Configuration.Lambda; l != nil {
-		m.Configuration.MCP.Lambda = &lambdaTarget{ARN: l.ARN, ToolSchema: toolSchemaOf(l.Tools.Inline)}
+		m.Configuration.MCP.Lambda = &lambdaTarget{ARN: l.ARN}
+		if l.Tools.S3 == nil {
+			m.Configuration.MCP.Lambda.ToolSchema = toolSchemaOf(l.Tools.Inline)
+		}
 	}
 	for _, c := range d.Credentials {
 		m.Credentials = append(m.Credentials, credentials{Type: c.Type})
@@ -199,6 +204,9 @@ func (a *API) createGatewayTarget(r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	if err := d.Validate(); err != nil { // before it is copied again to be hashed
+		return answer{}, err
+	}
 	call, err := a.tokenCall(r, in)
 	if err != nil {
 		return answer{}, err
@@ -262,7 +270,10 @@ func (a *API) updateGatewayTarget(r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if err := sameName(in.Name, t.Name); err != nil {
+	if in.Name == "" { // which the model lets be
+		in.Name = t.Name
+	}
+	if err := cmp.Or(sameName(in.Name, t.Name), keepsHidden("target", hiddenOfTarget(t.Definition()))); err != nil {
 		return answer{}, err
 	}
 	d, err := in.definition()
@@ -286,6 +297,28 @@ func (a *API) deleteGatewayTarget(r *request) (answer, error) {
 	return answer{deletedTarget{
 		GatewayARN: a.arn(out.Account, policy.GatewayRef(t.GatewayID)), ID: t.ID, Status: gatewayStatus(t.Status), StatusReasons: reasons(t.Reasons),
 	}, out.Revision}, nil
+}
+
+// hiddenOfTarget is a member that the target has and this API does not show; "" when there is none.
+func hiddenOfTarget(d *policy.TargetDefinition) string {
+	switch {
+	case d.Configuration.Lambda == nil:
+		return "a targetConfiguration of kind " + d.Kind()
+	case d.Configuration.Lambda.Tools.S3 != nil:
+		return "toolSchema.s3"
+	case d.Metadata != nil:
+		return "metadataConfiguration"
+	case d.PrivateEndpoint != nil:
+		return "privateEndpoint"
+	case len(d.Certificates) > 0:
+		return "certificateConfigurations"
+	}
+	for _, c := range d.Credentials {
+		if c.OAuth != nil || c.APIKey != nil || c.IAM != nil {
+			return "credentialProvider"
+		}
+	}
+	return ""
 }
 
 type synchronizeInput struct {

@@ -49,5 +49,7 @@ func (t *throttle) take(account string, op *operation) error {
 	if limiter.Allow() {
 		return nil
 	}
-	return rpc.Errorf(connect.CodeResourceExhausted, "throttled", "rate exceeded: an account may ask %s %d times a second", op.name, n)
+	out := rpc.Errorf(connect.CodeResourceExhausted, "throttled", "rate exceeded: an account may ask %s %d times a second", op.name, n)
+	out.Undone = true // SDKs send it again, and boto3 with the same signature when that is within the second
+	return out
 }
