@@ -65,7 +65,7 @@ type node struct {
 // New is a Fleet that knows no node yet.
 func New(cfg Config) *Fleet {
 	f := &Fleet{cfg: cfg, nodes: map[string]*node{}}
-	f.history.add(cfg.Log.Known(), time.Now())
+	f.history = f.history.with(cfg.Log.Known(), time.Now())
 	f.metrics = newMetrics(f, cfg.Registerer)
 	return f
 }
@@ -205,7 +205,7 @@ func (f *Fleet) follow(ctx context.Context) error {
 func (f *Fleet) learn(s *policy.State, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.history.add(s, now)
+	f.history = f.history.with(s, now)
 	for _, n := range f.nodes {
 		f.measure(n)
 	}

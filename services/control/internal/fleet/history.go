@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"iter"
+	"slices"
 	"sort"
 	"time"
 
@@ -34,11 +35,12 @@ type history []revision
 
 func (h history) last() revision { return h[len(h)-1] }
 
-func (h *history) add(s *policy.State, learned time.Time) {
-	if len(*h) >= 2*maxHistory { // half at a time, so that it costs little
-		*h = append(history{}, (*h)[len(*h)-maxHistory:]...)
+// with is h with the next revision; it takes the place of h.
+func (h history) with(s *policy.State, learned time.Time) history {
+	if len(h) >= 2*maxHistory { // half at a time, so that it costs little
+		h = slices.Clone(h[len(h)-maxHistory:])
 	}
-	*h = append(*h, revision{state: s, learned: learned})
+	return append(h, revision{state: s, learned: learned})
 }
 
 // from is the index of the first revision at or beyond a position; len(h) when there is none.

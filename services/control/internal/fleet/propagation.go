@@ -68,7 +68,7 @@ func (f *Fleet) relation(n *node) Standing {
 		return Ahead
 	case position < f.history[0].state.Position:
 		return Forgotten
-	case !known || policy.Hash(n.hash()) != f.history[i].state.Hash:
+	case !known || n.hash() != f.history[i].state.Hash:
 		return AnotherHistory
 	case position == last.Position:
 		return Current
