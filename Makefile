@@ -13,9 +13,12 @@ FUZZ ?= .
 FUZZTIME ?= 30s
 BENCH ?= .
 BENCHTIME ?= 1s
+CASES ?= 100000
+SEED ?= 1
 RERUN ?=
 
 BIN := .bin
+comma := ,
 WORKSPACE := $(shell sed -n 's|^[[:space:]]*\./||p' go.work)
 MODULES := $(WORKSPACE) tools
 # A workspace has no ./... of its own: every module is spelled out.
@@ -57,6 +60,7 @@ help: ## Say what can be made
 	@echo 'TEST=PACKAGES narrows test and test-faults, ARGS=FLAGS goes to go test (and to doctor): make test TEST=./services/policy/... ARGS=-v'
 	@echo 'RERUN=1 runs once more what failed, before it counts.'
 	@echo 'FUZZ=REGEXP and BENCH=REGEXP choose, FUZZTIME=$(FUZZTIME) and BENCHTIME=$(BENCHTIME) say for how long.'
+	@echo 'CASES=$(CASES) and SEED=$(SEED) say how many decisions cedar-wasm compares, and which.'
 
 .PHONY: all
 all: ## Lint, check what is generated, test
@@ -143,6 +147,20 @@ fuzz: ## Fuzz every target for FUZZTIME
 		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $(ARGS) "$$package" < /dev/null; \
 	done <<< "$$targets"
 
+# The official implementation is a package of npm; its exact bytes are in tools/cedar-wasm/package-lock.json.
+CEDAR_WASM := $(BIN)/cedar-wasm
+
+.PHONY: cedar-wasm
+cedar-wasm: $(CEDAR_WASM)/node_modules/.package-lock.json ## Compare CASES random decisions with Cedar's own implementation
+	@cp tools/cedar-wasm/oracle.mjs $(CEDAR_WASM)/
+	VERDICT_CEDAR_WASM='$(abspath $(CEDAR_WASM))' VERDICT_CEDAR_CASES=$(CASES) VERDICT_CEDAR_SEED=$(SEED) \
+		$(GO) test -tags cedarwasm -timeout 60m -count=1 -v -run '^TestOfficial' $(ARGS) ./services/snapshot
+
+$(CEDAR_WASM)/node_modules/.package-lock.json: tools/cedar-wasm/package.json tools/cedar-wasm/package-lock.json
+	@mkdir -p $(CEDAR_WASM)
+	@cp $^ $(CEDAR_WASM)/
+	cd $(CEDAR_WASM) && npm ci --ignore-scripts --no-audit --no-fund && touch node_modules/.package-lock.json
+
 .PHONY: bench
 bench: $(BIN)/devservers ## Run the benchmarks
 	@$(DEVSERVERS_FSYNC) $(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem $(ARGS) $(or $(TEST),./services/...)
@@ -161,7 +179,7 @@ lint-go: $(GOLANGCI)
 	cd tools/devservers && GOWORK=off $(GOLANGCI) fmt $(LINT_CONFIG) --diff .
 	$(GOLANGCI) fmt $(LINT_CONFIG) --diff $(WORKSPACE)
 	$(call each-module,$(MODULES),$(GO) build -o /dev/null ./...)
-	$(call each-module,$(MODULES),$(GO) vet -tags faults ./...)
+	$(call each-module,$(MODULES),$(GO) vet -tags faults$(comma)cedarwasm ./...)
 	$(call each-module,$(MODULES),$(GO) fix $(FIX_FLAGS) -diff ./...)
 	$(LINT) $(PACKAGES)
 	cd tools && GOWORK=off $(LINT) ./...

@@ -224,10 +224,13 @@ func TestKeepGoingSurvivesARestart(t *testing.T) {
 	}
 	first, second := &http.Server{}, &http.Server{}
 	t.Cleanup(func() { first.Close(); second.Close() })
-	gone := make(chan struct{})
+	gone, closed := make(chan struct{}), make(chan struct{})
 	v := &verdict{lie: func(n uint64, _ *decisionv1.AuthorizeResponse) {
 		if n == 300 {
 			close(gone)
+		}
+		if n >= 300 {
+			<-closed // so that some are decided and cannot be answered
 		}
 	}}
 	first.Handler, second.Handler = v.handler(), v.handler()
@@ -236,6 +239,7 @@ func TestKeepGoingSurvivesARestart(t *testing.T) {
 	go func() {
 		<-gone
 		first.Close()
+		close(closed)
 		again, err := net.Listen("tcp", listener.Addr().String())
 		restarted <- err
 		if err == nil {

@@ -386,7 +386,9 @@ func TestSDKPages(t *testing.T) {
 // A quota is 402, and what is full takes one more when one is gone.
 func TestSDKQuota(t *testing.T) {
 	t.Parallel()
-	r := newBench(t).withKeys(t).start(t)
+	b := newBench(t).withKeys(t)
+	b.cfg.AppendTimeout = 30 * time.Second // a thousand policies and their examinations, in large transactions
+	r := b.start(t)
 	c, ctx := r.sdk("admin"), t.Context()
 	engine, err := c.CreatePolicyEngine(ctx, &agentcore.CreatePolicyEngineInput{Name: new("RefundEngine")})
 	must(t, err)

@@ -232,12 +232,12 @@ func drain(conn *nats.Conn) func(context.Context) error {
 // failures are what the failures of the log mean for whoever asked. The causes name other accounts' things, and are for the log
 // of the process and for /readyz.
 var failures = []rpc.Rule{
-	{Is: relay.ErrNotLooked, Code: connect.CodeUnavailable, Reason: "stream_not_seen", Message: "writes are refused until NATS has answered once since control started: start NATS, or see --writes-without-nats"},
+	{Is: relay.ErrNotLooked, Code: connect.CodeUnavailable, Reason: "stream_not_seen", Message: "writes are refused until NATS has answered once since control started: start NATS, or see --writes-without-nats", Undone: true},
 	{Is: eventlog.ErrRefused, Code: connect.CodeFailedPrecondition, Reason: "log_went_back", Message: wentBack},
 	{Is: eventlog.ErrWentBack, Code: connect.CodeFailedPrecondition, Reason: "log_went_back", Message: wentBack},
 	{Is: eventlog.ErrUnknown, Code: connect.CodeUnavailable, Reason: "outcome_unknown", Message: "whether the request was carried out is not known: repeat it with the same clientToken, or look"},
-	{Is: eventlog.ErrUnavailable, Code: connect.CodeUnavailable, Reason: "database_unavailable", Message: "the database does not answer; nothing was changed: try again"},
-	{Is: fleet.ErrBusy, Code: connect.CodeUnavailable, Reason: "busy", Message: "too many callers wait for nodes to reach a revision: try again later, or ask another replica of control"},
+	{Is: eventlog.ErrUnavailable, Code: connect.CodeUnavailable, Reason: "database_unavailable", Message: "the database does not answer; nothing was changed: try again", Undone: true},
+	{Is: fleet.ErrBusy, Code: connect.CodeUnavailable, Reason: "busy", Message: "too many callers wait for nodes to reach a revision: try again later, or ask another replica of control", Undone: true},
 	{Is: stream.ErrUnknownType, Code: connect.CodeUnavailable, Reason: "upgrade", Message: "the log holds events of a later version: ask another replica, and upgrade this one"},
 	{Is: eventlog.ErrCorrupt, Code: connect.CodeDataLoss, Reason: "log_corrupt", Message: "the log is corrupt; an operator must look: verdict fsck"},
 }

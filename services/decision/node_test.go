@@ -92,6 +92,11 @@ func TestNoAnswerWithoutRecord(t *testing.T) {
 }
 
 // What does not fit the tool is denied with its reason, and recorded; what is no request is an error, and leaves no record.
+// listed is a context with this input.
+func listed(input *structpb.Value) *structpb.Struct {
+	return &structpb.Struct{Fields: map[string]*structpb.Value{"input": input}}
+}
+
 func TestDenialsAndErrors(t *testing.T) {
 	s := newSite(t)
 	number := func(f float64) *structpb.Struct {
@@ -118,7 +123,20 @@ func TestDenialsAndErrors(t *testing.T) {
 		"not an object":  {change: func(r *decisionv1.AuthorizeRequest) { r.ContextJson = `[1]` }, failed: "context"},
 		"not JSON":       {change: func(r *decisionv1.AuthorizeRequest) { r.ContextJson = `{"input":` }, failed: "contextJson"},
 		"10,000 levels":  {change: func(r *decisionv1.AuthorizeRequest) { r.ContextJson = strings.Repeat("[", 10_000) }, failed: "contextJson"},
-		"both contexts":  {change: func(r *decisionv1.AuthorizeRequest) { r.Context = number(1) }, failed: "contextJson"},
+		"100,001 values": {change: func(r *decisionv1.AuthorizeRequest) {
+			r.ContextJson, r.Context = "", listed(structpb.NewListValue(&structpb.ListValue{Values: make([]*structpb.Value, 50_000)}))
+			for list := r.GetContext().GetFields()["input"].GetListValue().GetValues(); len(list) > 0; list = list[1:] {
+				list[0] = structpb.NewListValue(&structpb.ListValue{Values: []*structpb.Value{structpb.NewBoolValue(true)}})
+			}
+		}, failed: "context"},
+		"101 levels in context": {change: func(r *decisionv1.AuthorizeRequest) {
+			deep := structpb.NewNullValue()
+			for range 100 {
+				deep = structpb.NewListValue(&structpb.ListValue{Values: []*structpb.Value{deep}})
+			}
+			r.ContextJson, r.Context = "", listed(deep)
+		}, failed: "context"},
+		"both contexts": {change: func(r *decisionv1.AuthorizeRequest) { r.Context = number(1) }, failed: "contextJson"},
 		"value without kind": {change: func(r *decisionv1.AuthorizeRequest) {
 			r.ContextJson, r.Context = "", &structpb.Struct{Fields: map[string]*structpb.Value{"input": {}}}
 		}, failed: "context"},

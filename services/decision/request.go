@@ -63,7 +63,7 @@ func readEntity(m *decisionv1.Entity) snapshot.Entity {
 func readContext(m *decisionv1.AuthorizeRequest) (snapshot.Value, error) {
 	switch {
 	case m.GetContextJson() == "":
-		return readStruct(m.GetContext(), 0)
+		return (&structReader{}).object(m.GetContext(), 0)
 	case m.GetContext() != nil:
 		return snapshot.Value{}, policy.Invalid("both", "contextJson", "context and contextJson are two ways to say one thing: send one of them")
 	}
@@ -77,16 +77,22 @@ func readContext(m *decisionv1.AuthorizeRequest) (snapshot.Value, error) {
 	return value, nil
 }
 
-// maxDepth is how deep the values of a context may be nested.
-const maxDepth = 100
+// The bounds of a context that comes as a google.protobuf.Struct. snapshot.ParseJSON has those of a text.
+const (
+	maxDepth  = 100 // the edge refuses deeper JSON; binary messages come this far
+	maxValues = snapshot.MaxValues
+)
 
-func readStruct(m *structpb.Struct, depth int) (snapshot.Value, error) {
+// structReader reads a google.protobuf.Struct.
+type structReader struct{ values int }
+
+func (r *structReader) object(m *structpb.Struct, depth int) (snapshot.Value, error) {
 	if m == nil {
 		return snapshot.Value{}, nil
 	}
 	members := make([]snapshot.Member, 0, len(m.GetFields()))
 	for name, field := range m.GetFields() {
-		value, err := readValue(field, depth+1)
+		value, err := r.value(field, depth+1)
 		if err != nil {
 			return value, err
 		}
@@ -95,9 +101,12 @@ func readStruct(m *structpb.Struct, depth int) (snapshot.Value, error) {
 	return snapshot.Object(members), nil
 }
 
-func readValue(m *structpb.Value, depth int) (snapshot.Value, error) {
+func (r *structReader) value(m *structpb.Value, depth int) (snapshot.Value, error) {
 	if depth > maxDepth {
 		return snapshot.Value{}, policy.Invalid("depth", "context", "context is nested deeper than the %d levels that are allowed", maxDepth)
+	}
+	if r.values++; r.values > maxValues {
+		return snapshot.Value{}, policy.Invalid("json", "context", "context holds more than %d values", maxValues)
 	}
 	switch kind := m.GetKind().(type) {
 	case *structpb.Value_NullValue:
@@ -109,19 +118,19 @@ func readValue(m *structpb.Value, depth int) (snapshot.Value, error) {
 	case *structpb.Value_StringValue:
 		return snapshot.String(kind.StringValue), nil
 	case *structpb.Value_StructValue:
-		return readStruct(kind.StructValue, depth)
+		return r.object(kind.StructValue, depth)
 	case *structpb.Value_ListValue:
-		return readList(kind.ListValue, depth)
+		return r.array(kind.ListValue, depth)
 	default: // binary messages may hold a value without a kind
 		return snapshot.Value{}, policy.Invalid("json", "context", "context holds a value that is no JSON value (%s)", fmt.Sprintf("%T", kind))
 	}
 }
 
-func readList(m *structpb.ListValue, depth int) (snapshot.Value, error) {
+func (r *structReader) array(m *structpb.ListValue, depth int) (snapshot.Value, error) {
 	elems := make([]snapshot.Value, len(m.GetValues()))
 	for i, elem := range m.GetValues() {
 		var err error
-		if elems[i], err = readValue(elem, depth+1); err != nil {
+		if elems[i], err = r.value(elem, depth+1); err != nil {
 			return snapshot.Value{}, err
 		}
 	}

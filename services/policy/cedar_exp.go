@@ -5,8 +5,12 @@ package policy
 import (
 	"fmt"
 	"math"
+	"math/big"
+	"reflect"
+	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	cedar "github.com/cedar-policy/cedar-go"
 	stable "github.com/cedar-policy/cedar-go/ast"
@@ -42,12 +46,191 @@ func parsePolicies(source string) ([]*cedarPolicy, error) {
 	return policies, nil
 }
 
-// Compile makes what cedar-go evaluates; nil for the zero Statement.
-func (s Statement) Compile() *cedar.Policy {
+// Compile makes what cedar-go evaluates, as Exact says, and the policy as its author stated it: the same one where nothing has
+// to be corrected. Both are nil for the zero Statement.
+func (s Statement) Compile() (evaluated, stated *cedar.Policy) {
 	if s.parsed == nil {
+		return nil, nil
+	}
+	stated = cedar.NewPolicyFromAST((*stable.Policy)(s.parsed))
+	if changed := exact(s.parsed); changed != s.parsed {
+		return cedar.NewPolicyFromAST((*stable.Policy)(changed)), stated
+	}
+	return stated, stated
+}
+
+// Exact is a policy as cedar-go has to evaluate it to answer as Cedar does: p itself, or p with what cedar-go gets wrong written
+// otherwise (docs/0014). It fails where toDate() and toTime() stand too deeply within each other.
+func Exact(p *cedar.Policy) (*cedar.Policy, error) {
+	parsed := (*cedarPolicy)(p.AST())
+	if dateDepth(parsed) > maxDates {
+		return nil, fmt.Errorf("toDate() and toTime() stand more than %d deep within each other", maxDates)
+	}
+	if changed := exact(parsed); changed != parsed {
+		return cedar.NewPolicyFromAST((*stable.Policy)(changed)), nil
+	}
+	return p, nil
+}
+
+// maxDates is how deep toDate() and toTime() may stand within each other. Each level doubles what is evaluated.
+const maxDates = 4
+
+// dateDepth is how deep they do.
+func dateDepth(p *cedarPolicy) (deepest int) {
+	for _, c := range p.Conditions {
+		deepest = max(deepest, dateDepthOf(c.Body))
+	}
+	return deepest
+}
+
+func dateDepthOf(n ast.IsNode) (deepest int) {
+	for _, child := range children(n) {
+		deepest = max(deepest, dateDepthOf(child))
+	}
+	if name, _ := extension(n); name == "toDate" || name == "toTime" {
+		deepest++
+	}
+	return deepest
+}
+
+// extension is the name of an extension function of one argument that an expression calls, and the argument; "" when it is none.
+func extension(n ast.IsNode) (name types.Path, argument ast.IsNode) {
+	if call, ok := n.(ast.NodeTypeExtensionCall); ok && len(call.Args) == 1 {
+		return call.Name, call.Args[0]
+	}
+	return "", nil
+}
+
+// exact is what Exact makes of a policy: p itself when there is nothing to change.
+func exact(p *cedarPolicy) *cedarPolicy {
+	if !slices.ContainsFunc(p.Conditions, func(c ast.ConditionType) bool { return inexact(c.Body) }) {
+		return p
+	}
+	changed := *p
+	changed.Conditions = slices.Clone(p.Conditions)
+	for i := range changed.Conditions {
+		changed.Conditions[i].Body = ExactExpression(changed.Conditions[i].Body)
+	}
+	return &changed
+}
+
+// inexact tells whether there is anything to correct in an expression.
+func inexact(n ast.IsNode) (found bool) {
+	ast.Inspect(ast.NewNode(n), func(n ast.IsNode) bool {
+		found = found || correction(n) != nil
+		return !found
+	})
+	return found
+}
+
+// ExactExpression is an expression of a Statement as Exact has it.
+func ExactExpression(n ast.IsNode) ast.IsNode {
+	if inexact(n) {
+		return exactNode(n)
+	}
+	return n
+}
+
+func exactNode(n ast.IsNode) ast.IsNode {
+	n = withChildren(n, exactNode)
+	if changed := correction(n); changed != nil {
+		return changed
+	}
+	return n
+}
+
+// correction is what has to stand in the place of an expression; nil when it is right as it is.
+func correction(n ast.IsNode) ast.IsNode {
+	name, argument := extension(n)
+	switch name {
+	case "toTime":
+		return timeOfDay(argument).AsIsNode()
+	case "toDate":
+		// There is no negative of a duration but the time since a later moment.
+		day := ast.Datetime(firstDay)
+		return ast.NewNode(argument).Offset(day.DurationSince(day.Offset(timeOfDay(argument)))).AsIsNode()
+	}
+	value, ok := argument.(ast.NodeValue)
+	literal, isString := value.Value.(types.String)
+	if !ok || !isString {
 		return nil
 	}
-	return cedar.NewPolicyFromAST((*stable.Policy)(s.parsed))
+	return literalCorrection(name, string(literal))
+}
+
+// timeOfDay is t.toTime(). cedar-go rounds towards 1970, so that its own is negative before 1970.
+func timeOfDay(t ast.IsNode) ast.Node {
+	return ast.Datetime(secondDay).Offset(ast.NewNode(t).ToTime()).ToTime()
+}
+
+var (
+	firstDay  = time.UnixMilli(0).UTC()
+	secondDay = firstDay.AddDate(0, 0, 1)
+)
+
+// literalCorrection is what has to stand in the place of an extension's literal; nil when it is right as it is.
+func literalCorrection(name types.Path, literal string) ast.IsNode {
+	sign := strings.HasPrefix(literal, "+") || strings.HasPrefix(literal, "-")
+	switch {
+	case name == "decimal" && strings.HasPrefix(literal, "+"), name == "datetime" && sign:
+		// Cedar takes neither a plus nor a year of nine digits. What fails with two signs fails in cedar-go too, and says so.
+		if twice := literal[:1] + literal; literal[:min(2, len(literal))] != twice[:2] {
+			return ast.ExtensionCall(name, ast.String(twice)).AsIsNode()
+		}
+	case name == "duration" && isShortest(literal):
+		return ast.NodeValue{Value: types.NewDurationFromMillis(math.MinInt64)}
+	}
+	return nil
+}
+
+// durationParts are days, hours, minutes, seconds and milliseconds.
+var durationParts = regexp.MustCompile(`^-(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?$`)
+
+// isShortest tells the duration of -2^63 milliseconds, however it is written, for which cedar-go has no room.
+func isShortest(literal string) bool {
+	parts := durationParts.FindStringSubmatch(literal)
+	if parts == nil {
+		return false
+	}
+	total := new(big.Int)
+	for i, millis := range []int64{24 * 60 * 60 * 1000, 60 * 60 * 1000, 60 * 1000, 1000, 1} {
+		if n, ok := new(big.Int).SetString(parts[i+1], 10); ok {
+			total.Add(total, n.Mul(n, big.NewInt(millis)))
+		}
+	}
+	return total.Neg(total).Cmp(big.NewInt(math.MinInt64)) == 0
+}
+
+var nodeType = reflect.TypeFor[ast.IsNode]()
+
+// withChildren is a copy of an expression in which those directly below are changed. It finds them by their type, as there are
+// some thirty kinds of expressions, and it is called for few.
+func withChildren(n ast.IsNode, change func(ast.IsNode) ast.IsNode) ast.IsNode {
+	copied := reflect.New(reflect.TypeOf(n)).Elem()
+	copied.Set(reflect.ValueOf(n))
+	var walk func(v reflect.Value)
+	walk = func(v reflect.Value) {
+		switch {
+		case !v.CanSet() || v.Type() == nodeType && v.IsNil():
+		case v.Type() == nodeType:
+			child, _ := reflect.TypeAssert[ast.IsNode](v)
+			v.Set(reflect.ValueOf(change(child)))
+		case v.Kind() == reflect.Struct:
+			for _, field := range v.Fields() {
+				walk(field)
+			}
+		case v.Kind() == reflect.Slice:
+			own := reflect.MakeSlice(v.Type(), v.Len(), v.Len())
+			reflect.Copy(own, v)
+			v.Set(own)
+			for i := range v.Len() {
+				walk(v.Index(i))
+			}
+		}
+	}
+	walk(copied)
+	changed, _ := reflect.TypeAssert[ast.IsNode](copied)
+	return changed
 }
 
 func effectOf(p *cedarPolicy) Effect {

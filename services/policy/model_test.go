@@ -33,7 +33,7 @@ func TestActionGroups(t *testing.T) {
 }
 
 func TestCompile(t *testing.T) {
-	p := parse(t, `forbid(principal, action, resource is AgentCore::Gateway) when { context.input.a == 1 };`).Compile()
+	p, _ := parse(t, `forbid(principal, action, resource is AgentCore::Gateway) when { context.input.a == 1 };`).Compile()
 	set := cedar.NewPolicySet()
 	set.Add("p", p)
 	r := cedar.Request{Resource: cedar.NewEntityUID(policy.TypeGateway, "g"), Context: cedar.NewRecord(cedar.RecordMap{
@@ -42,7 +42,7 @@ func TestCompile(t *testing.T) {
 	if _, diagnostic := cedar.Authorize(set, nil, r); len(diagnostic.Reasons) != 1 || p.Effect() != cedar.Forbid {
 		t.Errorf("got %+v", diagnostic)
 	}
-	if (policy.Statement{}).Compile() != nil {
+	if p, _ := (policy.Statement{}).Compile(); p != nil {
 		t.Error("no statement was compiled")
 	}
 }

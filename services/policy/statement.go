@@ -77,6 +77,10 @@ func ParseStatement(source string) (Statement, error) {
 		return Statement{}, second.refuse("statement_count",
 			"a policy is exactly one statement and this text holds %d; the second begins here", len(policies))
 	}
+	if dateDepth(policies[0]) > maxDates {
+		return Statement{}, Invalid("statement_dates", statementField,
+			"toDate() and toTime() stand more than %d deep within each other: a date has no time left, so leave the inner ones out", maxDates)
+	}
 	s := Statement{source: source, effect: effectOf(policies[0]), parsed: policies[0]}
 	if s.resource, err = checkScope(policies[0], tokens); err != nil {
 		return Statement{}, err

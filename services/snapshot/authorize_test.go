@@ -442,10 +442,11 @@ func TestTextsAreShort(t *testing.T) {
 
 // Of two members of a record that fail, cedar-go reports either.
 func TestErrorTextsAreTheSameEveryTime(t *testing.T) {
-	w := newWorld(t, `permit(principal, action, resource is AgentCore::Gateway)
-		when { {a: context.input.missing, b: principal.getTag("nothing")} == {a: 1, b: 2} };`)
+	const all = `permit(principal, action, resource is AgentCore::Gateway) `
+	w := newWorld(t, all+`when { {a: context.input.missing, b: principal.getTag("nothing")} == {a: 1, b: 2} };`,
+		all+`when { principal in [1, true, "x"] };`, all+`when { principal is AgentCore::OAuthUser in (if true then [1, true] else [])};`)
 	first := w.ask(refund()).Errors
-	if len(first) != 1 {
+	if len(first) != 3 {
 		t.Fatalf("got %v", first)
 	}
 	for range 100 {

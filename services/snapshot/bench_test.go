@@ -99,7 +99,7 @@ func BenchmarkAuthorize(b *testing.B) {
 				}
 			})
 			b.Run(fmt.Sprintf("%s/%d/cedar", shape, n), func(b *testing.B) {
-				w := newWalk(b, s, r, d.ContextJSON())
+				w := newWalk(b, s, r, d.ContextJSON(), false)
 				b.ReportAllocs()
 				for b.Loop() {
 					if decision, _ := cedar.Authorize(w.active, w.entities, w.request); !bool(decision) {

@@ -130,10 +130,12 @@ func literal(n ast.IsNode) (string, bool) {
 
 // reads is what a policy can see of the principal, beside its name, and how it fails.
 type reads struct {
-	id      bool     // the attribute id
-	tags    []string // their keys
-	anyTag  bool     // keys that are not written down
-	records bool     // it writes records of several members: of two that fail, cedar-go reports either
+	id     bool     // the attribute id
+	tags   []string // their keys
+	anyTag bool     // keys that are not written down
+	// either: it writes records of several members, or asks whether something is in a set of what need not be entities. Of
+	// two that fail, cedar-go reports either.
+	either bool
 }
 
 // readsOf finds out by what the conditions hold, wherever it stands.
@@ -157,7 +159,11 @@ func readsOf(p *cedar.Policy) (r reads) {
 			case ast.NodeTypeHasTag:
 				tag(n.Right)
 			case ast.NodeTypeRecord:
-				r.records = r.records || len(n.Elements) > 1
+				r.either = r.either || len(n.Elements) > 1
+			case ast.NodeTypeIn:
+				r.either = r.either || !holdsEntities(n.Right)
+			case ast.NodeTypeIsIn:
+				r.either = r.either || !holdsEntities(n.Entity)
 			}
 			return true
 		})
@@ -165,6 +171,23 @@ func readsOf(p *cedar.Policy) (r reads) {
 	slices.Sort(r.tags)
 	r.tags = slices.Compact(r.tags)
 	return r
+}
+
+// holdsEntities tells an expression that is an entity or a set of entities, whatever the request.
+func holdsEntities(n ast.IsNode) bool {
+	switch n := n.(type) {
+	case ast.NodeTypeVariable:
+		return n.Name != "context"
+	case ast.NodeValue:
+		_, ok := n.Value.(types.EntityUID)
+		return ok
+	case ast.NodeTypeSet:
+		return !slices.ContainsFunc(n.Elements, func(n ast.IsNode) bool {
+			_, set := n.(ast.NodeTypeSet)
+			return set || !holdsEntities(n)
+		})
+	}
+	return false
 }
 
 // setSchema is what the policies of a Set are checked against.
@@ -256,8 +279,10 @@ type expression = ast.IsNode
 // environment is what expressions are evaluated in.
 type environment = eval.Env
 
-// evaluate is the value of an expression, by cedar-go.
-func evaluate(n expression, env *environment) (types.Value, error) { return eval.Eval(n, *env) }
+// evaluate is the value of an expression as its author wrote it.
+func evaluate(n expression, env *environment) (types.Value, error) {
+	return eval.Eval(policy.ExactExpression(n), *env)
+}
 
 // condition is a `when`, or an `unless`.
 type condition struct {

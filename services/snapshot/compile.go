@@ -7,6 +7,8 @@ import (
 
 	cedar "github.com/cedar-policy/cedar-go"
 	"github.com/cedar-policy/cedar-go/types"
+
+	"github.com/verdict-io/verdict/services/policy"
 )
 
 // Set is a set of policies that stands by itself: its principals, actions and resources are those of a schema that comes with
@@ -41,10 +43,13 @@ func Compile(policies, schema []byte) (*Set, error) {
 	}
 	for i, p := range list {
 		id := cedar.PolicyID(p.Annotations()["id"])
+		exact, err := policy.Exact(p)
 		switch {
 		case id == "":
 			return nil, fmt.Errorf(`policy %d, at line %d, has no name: write @id("…") before it`, i+1, p.Position().Line)
-		case !s.policies.Add(id, p):
+		case err != nil:
+			return nil, fmt.Errorf("policy %q, at line %d: %w", id, p.Position().Line, err)
+		case !s.policies.Add(id, exact):
 			return nil, fmt.Errorf("two policies are called %q", id)
 		}
 		if err := checked.check(string(id), p); err != nil {

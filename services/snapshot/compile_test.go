@@ -64,3 +64,16 @@ func TestSetForbidFails(t *testing.T) {
 		}
 	}
 }
+
+// A Set answers as Cedar does where cedar-go does not.
+func TestSetIsExact(t *testing.T) {
+	t.Parallel()
+	const before = `@id("a") permit (principal, action, resource) when { datetime("1969-12-31T12:00:00Z")`
+	if d := compile(t, before+`.toDate() == datetime("1969-12-31") };`).Decide(ask("a", nil)); !d.Allow {
+		t.Errorf("got %+v", d)
+	}
+	_, err := snapshot.Compile([]byte(before+strings.Repeat(".toDate()", 5)+` == datetime("1969-12-31") };`), []byte(setSchema))
+	if err == nil || !strings.Contains(err.Error(), `policy "a", at line 1: toDate() and toTime() stand more than 4 deep`) {
+		t.Errorf("got %v", err)
+	}
+}

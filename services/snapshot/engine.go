@@ -25,6 +25,7 @@ type compiled struct {
 	forbid  bool
 	logOnly bool
 	policy  *cedar.Policy // nil when the statement does not parse, which control has seen to
+	stated  *cedar.Policy // as its author wrote it: policy is what cedar-go has to evaluate
 	head    head
 	reads   reads
 }
@@ -102,10 +103,14 @@ func (c *compiled) next(source *policy.Policy) *compiled {
 	if err != nil {
 		return next
 	}
-	next.policy = statement.Compile()
-	next.forbid = statement.Effect() == policy.EffectForbid
-	next.head, next.reads = headOf(next.policy), readsOf(next.policy)
+	next.take(statement.Compile())
 	return next
+}
+
+// take makes c what evaluates one policy, and shows the other.
+func (c *compiled) take(evaluated, stated *cedar.Policy) {
+	c.policy, c.stated, c.forbid = evaluated, stated, evaluated.Effect() == cedar.Forbid
+	c.head, c.reads = headOf(evaluated), readsOf(evaluated)
 }
 
 func (e *engine) find(id string) *compiled {

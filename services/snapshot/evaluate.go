@@ -112,7 +112,12 @@ type outcome struct {
 }
 
 func (ev *evaluation) run(of group) outcome {
-	decision, diagnostic := cedar.Authorize(selection{&ev.candidates, of}, &ev.entities, ev.request)
+	return ev.engine.run(selection{&ev.candidates, of}, &ev.entities, ev.request)
+}
+
+// run evaluates policies of the engine.
+func (e *engine) run(policies selection, known types.EntityGetter, r types.Request) outcome {
+	decision, diagnostic := cedar.Authorize(policies, known, r)
 	out := outcome{allow: bool(decision)}
 	if len(diagnostic.Reasons) > 0 {
 		out.reasons = make([]string, len(diagnostic.Reasons))
@@ -122,7 +127,7 @@ func (ev *evaluation) run(of group) outcome {
 	}
 	for _, err := range diagnostic.Errors {
 		id := string(err.PolicyID)
-		out.errors = append(out.errors, PolicyError{id, ev.engine.find(id).message(err.Message)})
+		out.errors = append(out.errors, PolicyError{id, e.find(id).message(err.Message)})
 	}
 	slices.Sort(out.reasons)
 	slices.SortFunc(out.errors, func(a, b PolicyError) int { return strings.Compare(a.PolicyID, b.PolicyID) })
@@ -134,8 +139,8 @@ const maxMessage = 300
 
 // message is the same at every evaluation of the same request.
 func (c *compiled) message(text string) string {
-	if c.reads.records {
-		return "the policy could not be evaluated; which of its members failed is left out, since it writes a record with several"
+	if c.reads.either {
+		return "the policy could not be evaluated; which member failed is left out, since it writes a record with several or asks for a set"
 	}
 	return clipTo(text, maxMessage)
 }

@@ -82,7 +82,7 @@ func nearer(a, b explained) int {
 
 // examine evaluates each clause of a permit.
 func (q *question) examine(c *compiled) explained {
-	e := explained{policy: c, clauses: clausesOf(c.policy)}
+	e := explained{policy: c, clauses: clausesOf(c.stated)}
 	e.results = make([]error, len(e.clauses))
 	for i, clause := range e.clauses {
 		if e.results[i] = q.holds(clause); e.results[i] == nil {

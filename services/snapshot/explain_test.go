@@ -45,6 +45,20 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// What cedar-go gets wrong is evaluated as Cedar does, and shown as its author wrote it; so in the list of tools.
+func TestExplanationsAreExactAndTheAuthors(t *testing.T) {
+	const before1970 = `context.system.now.toDate() == datetime("1969-12-31")`
+	w := newWorld(t, when("permit", before1970+` && context.input.amount < 100`))
+	r := with(func(r *snapshot.Request) { r.Now = -3_600_000_000 })
+	got := w.explain(r)
+	if len(got) != 1 || len(got[0].Clauses) != 3 || got[0].Clauses[1].Text != before1970 || !got[0].Clauses[1].Holds {
+		t.Errorf("got %+v", got)
+	}
+	if condition := w.conditions(r)[refundID]; !strings.Contains(condition, "context.input.amount < 100") || strings.Contains(condition, "offset") {
+		t.Errorf("got %s", condition)
+	}
+}
+
 // Nothing was evaluated, or nothing may be known.
 func TestExplainWithoutPolicies(t *testing.T) {
 	w := newWorld(t, permitAll)
@@ -87,7 +101,7 @@ func TestExplanationsAreTrue(t *testing.T) {
 			if again := w.snap.Explain(r, decided); cmp.Diff(got, again) != "" || len(got) > snapshot.MaxExplained {
 				t.Fatalf("%d permits, %s", len(got), cmp.Diff(got, again))
 			}
-			all := newWalk(t, w.s, r, decided.ContextJSON())
+			all := newWalk(t, w.s, r, decided.ContextJSON(), true)
 			_, matching, _ := all.decide(permitsOf(all.active), false)
 			near := 1 << 30
 			for _, p := range got {

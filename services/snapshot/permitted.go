@@ -174,7 +174,7 @@ func (q *question) forAnyTool(c *compiled) forAnyTool {
 		return forAnyTool{remainder{can: isFalse}, true}
 	}
 	ev := &partialEvaluation{env: q.env, anyTool: true}
-	left := ev.all(conditionsOf(c.policy))
+	left := ev.all(conditionsOf(c.stated))
 	never := !c.forbid && left.can&isTrue == 0 || c.forbid && !q.matters(left.can)
 	return forAnyTool{left, never || !ev.met}
 }

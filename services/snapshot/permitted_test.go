@@ -331,9 +331,13 @@ func checkPermitted(t *testing.T, w *world, r *snapshot.Request, conditions map[
 		t.Fatalf("%v in\n%s", err, condition)
 	}
 	for _, p := range left {
-		set.Add(cedar.PolicyID(p.Annotations()["id"]), p)
+		exact, err := policy.Exact(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		set.Add(cedar.PolicyID(p.Annotations()["id"]), exact)
 	}
-	allow, determining, _ := newWalk(t, w.s, r, d.ContextJSON()).decide(set, *d.Settings.StrictForbids)
+	allow, determining, _ := newWalk(t, w.s, r, d.ContextJSON(), true).decide(set, *d.Settings.StrictForbids)
 	if allow != d.Allow || !slices.Equal(determining, d.Determining) {
 		t.Fatalf("Authorize: %s %v, and what is left: %v, %v\n%s\nrequest %+v\n%s", d.Reason, d.Errors, allow, determining, condition, r, w.statements())
 	}

@@ -105,6 +105,31 @@ func TestArgumentsThatDoNotFit(t *testing.T) {
 	}
 }
 
+// The hash of a set is the sum of its elements' hashes, and a number is its own: all sets {n, -n} collide, and cedar-go takes
+// minutes for a set of tens of thousands of them. They are refused before a set is made, wherever they stand.
+func TestSetsBuiltToCollide(t *testing.T) {
+	w := newWorld(t, permitAll)
+	list := func(n int, element func(i int) string) string {
+		elements := make([]string, n)
+		for i := range elements {
+			elements[i] = element(i + 1)
+		}
+		return "[" + strings.Join(elements, ",") + "]"
+	}
+	pair := func(i int) string { return fmt.Sprintf("[%d,-%d]", i, i) }
+	colliding := list(30_000, pair)
+	for _, input := range []string{
+		`{"orderId": "o", "matrix": ` + colliding + `}`, `{"orderId": "o", "any": ` + colliding + `}`,
+		`{"orderId": "o", "any": [` + colliding + `]}`, `{"orderId": "o", "any": [{"a": ` + colliding + `}]}`,
+		`{"orderId": "o", "any": [[[` + colliding + `]]]}`,
+		`{"orderId": "o", "any": ` + list(20_000, func(i int) string { return `{"a":` + pair(i) + `}` }) + `}`,
+		`{"orderId": "o", "any": ` + list(150, func(int) string { return list(150, pair) }) + `}`,
+	} {
+		wantCode(t, w.ask(withInput(input)), snapshot.CodeArgumentTooLarge)
+	}
+	wantCode(t, w.ask(withInput(`{"orderId": "o", "matrix": `+list(snapshot.MaxNestedElements, pair)+`}`)), snapshot.CodeAllowed)
+}
+
 func TestContextHoldsTheInputOnly(t *testing.T) {
 	w := newWorld(t, permitAll)
 	for text, member := range map[string]string{

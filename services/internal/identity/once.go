@@ -3,6 +3,7 @@ package identity
 import (
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -42,6 +43,14 @@ func (a *Authenticator) Once(c Caller) error {
 	return err
 }
 
+// GiveBack undoes Once for a request of which nothing has come: its caller may send it again as it is. AWS SDKs do, when they try again
+// within the second in which they signed.
+func (a *Authenticator) GiveBack(c Caller) {
+	if c.signed != nil {
+		c.signed.memory.giveBack(c.signed.signature)
+	}
+}
+
 // memory holds the signatures of one access key that were taken within memoryTime.
 type memory struct {
 	mu    sync.Mutex
@@ -76,6 +85,18 @@ func (m *memory) take(s *signed, started, now time.Time) (reason string, err err
 	m.taken[s.signature] = struct{}{}
 	m.order = append(m.order, taken{s.signature, now})
 	return "", nil
+}
+
+func (m *memory) giveBack(signature [sha256.Size]byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.taken, signature)
+	for i, t := range slices.Backward(m.order) { // it is one of the last
+		if t.signature == signature {
+			m.order = slices.Delete(m.order, i, i+1)
+			return
+		}
+	}
 }
 
 // forgetLocked drops what a repeat of would be refused for its age.

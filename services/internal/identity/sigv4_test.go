@@ -438,6 +438,11 @@ func TestOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	repeated(ahead)
+	auth.GiveBack(first) // nothing came of it
+	if err := auth.Once(caller(ahead)); err != nil {
+		t.Errorf("given back: %v", err)
+	}
+	repeated(ahead)
 	c.Time = noon.Add(10 * time.Minute) // the last moment at which the signature is good
 	repeated(ahead)
 	if err := auth.Once(identity.Caller{Method: identity.MethodLoopback}); err != nil {

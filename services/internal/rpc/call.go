@@ -24,6 +24,7 @@ type call struct {
 	procedure string // "" until a handler is found
 	stream    bool
 	reached   bool   // the interceptor ran: what failed before it failed to decode
+	once      bool   // the signature was taken
 	refusal   *Error // why it failed; nil while it has not
 	caller    identity.Caller
 }

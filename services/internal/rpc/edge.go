@@ -184,6 +184,9 @@ func (e *Edge) finish(r *http.Request, w *answer, c *call) {
 			v = http.ErrAbortHandler // half an answer must not look like a whole one
 		}
 	}
+	if c.once && c.refusal != nil && c.refusal.Undone {
+		e.cfg.Callers.GiveBack(c.caller)
+	}
 	e.observe(r, c, c.outcome(w))
 	if v != nil {
 		panic(v)
@@ -234,6 +237,7 @@ func (e *Edge) admit(ctx context.Context, c *call) *Error {
 		if err := e.cfg.Callers.Once(c.caller); err != nil {
 			return e.Refusal(ctx, notKnown(http.Header{}, err))
 		}
+		c.once = true
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ type Error struct {
 	Column  int
 	Message string // what is wrong and, where it can, how to mend it
 	Suggest string // what would be right in place of Field
+	Undone  bool   // nothing was done, and the same request may succeed later
 	Cause   error  // for the log
 }
 
@@ -65,6 +66,7 @@ type Rule struct {
 	Code    connect.Code
 	Reason  string
 	Message string // for the caller; the text of Is when empty
+	Undone  bool   // that of Error
 }
 
 // kinds are the lines of the table for policy.Error.
@@ -113,7 +115,7 @@ func (e *Edge) lookUp(ctx context.Context, err error) Error {
 			if message == "" {
 				message = rule.Is.Error()
 			}
-			return Error{Code: rule.Code, Reason: rule.Reason, Message: message}
+			return Error{Code: rule.Code, Reason: rule.Reason, Message: message, Undone: rule.Undone}
 		}
 	}
 	if errors.Is(context.Cause(ctx), errDraining) && isContextError(err) {

@@ -86,11 +86,15 @@ func (a *API) begin(edge *rpc.Edge, r *http.Request, op *operation) (context.Con
 		rpc.SetProcedure(r.Context(), op.name)
 		return r.Context(), func() {}, nil
 	}
-	ctx, cancel, err := edge.Serve(r.Context(), op.name)
-	if err == nil && a.throttle != nil {
-		err = a.throttle.take(callerOf(ctx).Account, op)
+	// Before the edge takes a signature as used: what is throttled is not done, and boto3 sends it again with the same signature when
+	// that is within the second.
+	if a.throttle != nil {
+		if err := a.throttle.take(callerOf(r.Context()).Account, op); err != nil {
+			rpc.SetProcedure(r.Context(), op.name)
+			return r.Context(), func() {}, err
+		}
 	}
-	return ctx, cancel, err
+	return edge.Serve(r.Context(), op.name)
 }
 
 // Serves implements rpc.REST.

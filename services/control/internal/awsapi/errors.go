@@ -83,9 +83,8 @@ func (*API) Refuse(w http.ResponseWriter, e *rpc.Error) {
 	}
 	if c == validation {
 		body.Reason = reasonOf(e)
-		if e.Field != "" {
-			// Definitions of gateways and targets, which app and policy have as one member, are not one here.
-			body.FieldList = []field{{Name: wireField(e), Message: body.Message}}
+		if name := wireField(e); name != "" {
+			body.FieldList = []field{{Name: name, Message: body.Message}}
 		}
 	}
 	w.Header().Set("X-Amzn-Errortype", c.name)
@@ -97,20 +96,31 @@ func reasonOf(e *rpc.Error) string {
 	switch e.Reason {
 	case "idempotent_parameter_mismatch":
 		return "IdempotentParameterMismatchException"
-	case "json", "too_large", "unreadable":
+	case "json", "unreadable":
 		return "CannotParse"
+	case "too_large":
+		if e.Code == connect.CodeResourceExhausted { // the body; else what it says makes too large an event
+			return "CannotParse"
+		}
+		return "FieldValidationFailed"
 	default:
 		return "FieldValidationFailed"
 	}
 }
 
 // wireField is where the member stands in the request. What policy calls the definition of a gateway or target is the request
-// itself here; that of a policy is a member, of which statements are part.
+// itself here, and not a member; that of a policy is one, of which statements are part. Engines are named by ARN.
 func wireField(e *rpc.Error) string {
-	if rest, ok := strings.CutPrefix(e.Field, "definition."); ok && !strings.HasPrefix(rest, "cedar") && !strings.HasPrefix(rest, "policy.") {
-		return rest
+	rest, inside := strings.CutPrefix(e.Field, "definition.")
+	switch {
+	case e.Field == "definition" && e.Reason == "too_large":
+		return ""
+	case !inside || strings.HasPrefix(rest, "cedar") || strings.HasPrefix(rest, "policy.") || strings.HasPrefix(rest, "policyGeneration"):
+		return e.Field
+	case rest == "policyEngineConfiguration.policyEngineId":
+		return "policyEngineConfiguration.arn"
 	}
-	return e.Field
+	return rest
 }
 
 // writeJSON answers; a nil body is none.

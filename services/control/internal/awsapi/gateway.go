@@ -101,6 +101,12 @@ func (m *gatewayMembers) definition(a *API, r *request) (policy.GatewayDefinitio
 		return policy.GatewayDefinition{}, refuse("authorizerType", "Verdict does not act on authorizerType %s: use %s, %s or %s",
 			m.AuthorizerType, policy.AuthorizerJWT, policy.AuthorizerIAM, policy.AuthorizerNone)
 	}
+	switch { // what is absent from policy's view would be taken without a word
+	case m.Protocol != nil && m.Protocol.MCP == nil:
+		return policy.GatewayDefinition{}, policy.Invalid("union", "protocolConfiguration", "protocolConfiguration must have the member mcp")
+	case m.Authorizer != nil && m.Authorizer.JWT == nil:
+		return policy.GatewayDefinition{}, policy.Invalid("union", "authorizerConfiguration", "authorizerConfiguration must have the member customJWTAuthorizer")
+	}
 	d := policy.GatewayDefinition{
 		Description: m.Description, RoleARN: m.RoleARN, ProtocolType: m.ProtocolType, MCP: m.Protocol.definition(),
 		AuthorizerType: m.AuthorizerType, JWT: m.Authorizer.definition(), ExceptionLevel: m.ExceptionLevel,

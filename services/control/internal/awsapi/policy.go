@@ -1,7 +1,9 @@
 package awsapi
 
 import (
+	"errors"
 	"iter"
+	"strings"
 
 	"github.com/verdict-io/verdict/services/control/internal/app"
 	"github.com/verdict-io/verdict/services/policy"
@@ -13,14 +15,14 @@ type createPolicyInput struct {
 	Name            string                 `json:"name,omitzero"`
 	Definition      *policyDefinition      `json:"definition,omitzero"`
 	Description     string                 `json:"description,omitzero"     verdict:"stored"`
-	ValidationMode  policy.ValidationMode  `json:"validationMode,omitzero"`
+	ValidationMode  policy.ValidationMode  `json:"validationMode,omitzero"  verdict:"stored"`
 	EnforcementMode policy.EnforcementMode `json:"enforcementMode,omitzero"`
 }
 
 type updatePolicyInput struct {
 	Definition      *policyDefinition      `json:"definition,omitzero"`
 	Description     *optional              `json:"description,omitzero"     verdict:"stored"`
-	ValidationMode  policy.ValidationMode  `json:"validationMode,omitzero"`
+	ValidationMode  policy.ValidationMode  `json:"validationMode,omitzero"  verdict:"stored"`
 	EnforcementMode policy.EnforcementMode `json:"enforcementMode,omitzero"`
 }
 
@@ -45,6 +47,11 @@ func (d *policyDefinition) parse() (policy.Language, policy.Statement, error) {
 		language, in = policy.LanguagePolicy, d.Policy
 	}
 	s, err := policy.ParseStatement(in.Statement)
+	if refused, ok := errors.AsType[*policy.Error](err); ok && language == policy.LanguagePolicy {
+		moved := *refused
+		moved.Field = strings.Replace(moved.Field, "definition.cedar", "definition.policy", 1)
+		err = &moved
+	}
 	return language, s, err
 }
 
