@@ -22,6 +22,7 @@ import (
 	"github.com/verdict-io/verdict/services/control/internal/awsapi"
 	"github.com/verdict-io/verdict/services/control/internal/connectapi"
 	"github.com/verdict-io/verdict/services/control/internal/eventlog"
+	"github.com/verdict-io/verdict/services/control/internal/fleet"
 	"github.com/verdict-io/verdict/services/control/internal/relay"
 	"github.com/verdict-io/verdict/services/internal/access"
 	"github.com/verdict-io/verdict/services/internal/identity"
@@ -124,6 +125,7 @@ type Service struct {
 	conn  *nats.Conn
 	relay *relay.Relay
 	app   *app.App
+	fleet *fleet.Fleet
 }
 
 // New connects, brings the state to the head of the log, and looks at the stream. Until it has seen the stream once, it refuses
@@ -191,6 +193,7 @@ func (s *Service) open(ctx context.Context, cfg Config, signer *stream.Signer, k
 		}
 	}
 	s.app = app.New(s.log, cfg.Region, s.proc.Logger, s.proc.Registry)
+	s.fleet = fleet.New(fleet.Config{Log: s.log, Conn: s.conn, Logger: s.proc.Logger, Registerer: s.proc.Registry})
 	return nil
 }
 
@@ -210,6 +213,7 @@ func (s *Service) watch() {
 	s.proc.Go("log", s.log.Run)
 	s.proc.Go("relay", s.relay.Run)
 	s.proc.Go("worker", s.app.Work)
+	s.proc.Go("fleet", s.fleet.Run)
 	s.proc.OnClose("nats", drain(s.conn))
 	s.proc.OnClose("database", func(context.Context) error { s.log.Close(); return nil })
 }
@@ -233,6 +237,7 @@ var failures = []rpc.Rule{
 	{Is: eventlog.ErrWentBack, Code: connect.CodeFailedPrecondition, Reason: "log_went_back", Message: wentBack, Undone: true},
 	{Is: eventlog.ErrUnknown, Code: connect.CodeUnavailable, Reason: "outcome_unknown", Message: "whether the request was carried out is not known: repeat it with the same clientToken, or look"},
 	{Is: eventlog.ErrUnavailable, Code: connect.CodeUnavailable, Reason: "database_unavailable", Message: "the database does not answer; nothing was changed: try again", Undone: true},
+	{Is: fleet.ErrBusy, Code: connect.CodeUnavailable, Reason: "busy", Message: "too many callers wait for nodes to reach a revision: try again later, or ask another replica of control", Undone: true},
 	{Is: stream.ErrUnknownType, Code: connect.CodeUnavailable, Reason: "upgrade", Message: "the log holds events of a later version: ask another replica, and upgrade this one", Undone: true},
 	{Is: eventlog.ErrCorrupt, Code: connect.CodeDataLoss, Reason: "log_corrupt", Message: "the log is corrupt; an operator must look: verdict fsck", Undone: true},
 }
@@ -248,7 +253,7 @@ func (s *Service) serve(cfg Config, signer *stream.Signer) {
 		Errors: failures, REST: aws,
 	})
 	mux := http.NewServeMux()
-	mux.Handle(controlv1connect.NewControlServiceHandler(connectapi.NewControl(s.app, s.mayWeaken), edge.HandlerOptions()...))
+	mux.Handle(controlv1connect.NewControlServiceHandler(connectapi.NewControl(s.app, s.fleet, s.mayWeaken), edge.HandlerOptions()...))
 	mux.Handle(eventv1connect.NewEventServiceHandler(connectapi.NewEvents(s.log, signer), edge.HandlerOptions()...))
 	mux.Handle("/", aws.Handler(edge))
 	s.proc.Handle(edge.Handler(mux))

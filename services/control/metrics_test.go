@@ -26,13 +26,19 @@ func TestMetrics(t *testing.T) {
 
 func (r *replica) hasMetrics(t *testing.T) error {
 	t.Helper()
+	return testenv.Contains(r.metrics(t),
+		"verdict_log_position 11\n", "verdict_relay_position 11\n", "verdict_relay_stopped 0\n", "verdict_relay_leads 1\n",
+		"verdict_log_writes_refused 0\n", `verdict_log_commands_total{result="refused"} 1`+"\n",
+		`verdict_worker_examined_total{result="activated"} 1`+"\n", `verdict_condition{`, "go_goroutines", "verdict_rpc_requests_total")
+}
+
+// metrics is what /metrics answers.
+func (r *replica) metrics(t *testing.T) string {
+	t.Helper()
 	resp, err := http.Get(r.url + "/metrics")
 	must(t, err)
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
 	must(t, err)
-	return testenv.Contains(string(data),
-		"verdict_log_position 11\n", "verdict_relay_position 11\n", "verdict_relay_stopped 0\n", "verdict_relay_leads 1\n",
-		"verdict_log_writes_refused 0\n", `verdict_log_commands_total{result="refused"} 1`+"\n",
-		`verdict_worker_examined_total{result="activated"} 1`+"\n", `verdict_condition{`, "go_goroutines", "verdict_rpc_requests_total")
+	return string(data)
 }

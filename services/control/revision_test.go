@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
@@ -59,7 +60,11 @@ func (r *replica) readAll(t *testing.T, f refund, target string) {
 	_, err5 := r.GetGatewayTarget(ctx, &controlv1.GetGatewayTargetRequest{GatewayId: f.gateway, TargetId: target})
 	_, err6 := r.ListTagsForResource(ctx, &controlv1.ListTagsForResourceRequest{ResourceArn: f.arn})
 	_, err7 := r.GetAccountSettings(ctx, &controlv1.GetAccountSettingsRequest{})
-	must(t, errors.Join(err1, err2, err3, err4, err5, err6, err7))
+	_, err8 := r.Propagation(ctx, &controlv1.PropagationRequest{})
+	short, cancel := context.WithTimeout(ctx, 2*time.Second) // there is no node
+	defer cancel()
+	_, err9 := r.WaitForRevision(short, &controlv1.WaitForRevisionRequest{AwaitedRevision: "1"})
+	must(t, errors.Join(err1, err2, err3, err4, err5, err6, err7, err8, err9))
 }
 
 // decideAll calls the methods of changes; somebody else approves.
@@ -130,7 +135,7 @@ func (r *revisions) check(next connect.UnaryFunc) connect.UnaryFunc {
 		r.called[method] = true
 		m := resp.Any().(proto.Message).ProtoReflect()
 		revision, err := strconv.ParseUint(m.Get(m.Descriptor().Fields().ByName("revision")).String(), 10, 64)
-		reads := strings.HasPrefix(method, "Get") || strings.HasPrefix(method, "List")
+		reads := method == "Propagation" || method == "WaitForRevision" || strings.HasPrefix(method, "Get") || strings.HasPrefix(method, "List")
 		if err != nil || revision < r.newest || (revision == r.newest && !reads) {
 			r.t.Errorf("%s answers revision %d, %v, after %d", method, revision, err, r.newest)
 		}

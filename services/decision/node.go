@@ -80,6 +80,19 @@ func (n *Node) Ready() error {
 	return nil
 }
 
+// observe says in a report which state decides, and how fresh it is, which is read first, so that it is not claimed for a newer one.
+func (n *Node) observe(m *decisionv1.NodeReport) {
+	if age, proven := n.follower.Staleness(); proven {
+		m.StalenessUs = new(uint64(max(0, age.Microseconds())))
+	}
+	s := n.snapshot.Load()
+	if s == nil {
+		return
+	}
+	hash := s.Hash()
+	m.LogId, m.Position, m.Hash = s.LogID(), s.Revision(), hash[:]
+}
+
 // Authorize implements DecisionService.
 func (n *Node) Authorize(ctx context.Context, req *decisionv1.AuthorizeRequest) (*decisionv1.AuthorizeResponse, error) {
 	began := time.Now()

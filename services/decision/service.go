@@ -9,19 +9,23 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
 	"github.com/nats-io/nats.go"
 
+	decisionv1 "github.com/verdict-io/verdict/proto/gen/verdict/decision/v1"
 	"github.com/verdict-io/verdict/proto/gen/verdict/decision/v1/decisionv1connect"
 	"github.com/verdict-io/verdict/proto/gen/verdict/event/v1/eventv1connect"
 	"github.com/verdict-io/verdict/services/decision/internal/decisionlog"
+	"github.com/verdict-io/verdict/services/decision/internal/report"
 	"github.com/verdict-io/verdict/services/follow"
 	"github.com/verdict-io/verdict/services/internal/identity"
 	"github.com/verdict-io/verdict/services/internal/process"
 	"github.com/verdict-io/verdict/services/internal/rpc"
 	"github.com/verdict-io/verdict/services/internal/stream"
+	"github.com/verdict-io/verdict/services/policy"
 )
 
 // Config is what a node is told.
@@ -103,6 +107,7 @@ type Service struct {
 	node     *Node
 	follower *follow.Follower
 	log      *decisionlog.Writer
+	reporter *report.Reporter
 	conn     *nats.Conn
 }
 
@@ -147,9 +152,12 @@ func (s *Service) open(cfg Config, keys stream.Keyring) error {
 		return fmt.Errorf("decision log: %w", err)
 	}
 	s.node = NewNode(s.log, s.proc.Registry)
+	s.reporter = report.New(report.Config{
+		Conn: s.conn, Node: cfg.Name, Boot: s.log.Boot(), Build: build(), Observe: s.observe, Logger: s.proc.Logger,
+	})
 	s.follower, err = follow.New(follow.Config{
 		Conn: s.conn, Events: newEvents(cfg.ControlURL, transport), Keys: keys,
-		Dir: filepath.Join(cfg.Dir, "state"), Publish: s.node.Publish, Logger: s.proc.Logger, Registerer: s.proc.Registry,
+		Dir: filepath.Join(cfg.Dir, "state"), Publish: s.publish, Logger: s.proc.Logger, Registerer: s.proc.Registry,
 	})
 	if err != nil {
 		return fmt.Errorf("state: %w", err)
@@ -157,6 +165,24 @@ func (s *Service) open(cfg Config, keys stream.Keyring) error {
 	s.node.Follow(s.follower)
 	return nil
 }
+
+// publish makes a new state the one that decides, and has it reported.
+func (s *Service) publish(state *policy.State, accounts []string) {
+	s.node.Publish(state, accounts)
+	s.reporter.Changed()
+}
+
+// observe says what the node decides with.
+func (s *Service) observe(m *decisionv1.NodeReport) {
+	s.node.observe(m)
+	if err := s.follower.Status(); err != nil {
+		text := err.Error()
+		m.Stopped = strings.ToValidUTF8(text[:min(len(text), maxStopped)], "")
+	}
+}
+
+// maxStopped bounds what a report says of why the node does not follow.
+const maxStopped = 1 << 10
 
 // maxEvents bounds a message of control: a page of events has about 2 MiB at most.
 const maxEvents = 4 << 20
@@ -195,6 +221,8 @@ func (s *Service) watch() {
 	})
 	s.proc.Go("follower", s.follower.Run)
 	s.proc.Go("decision_log", s.log.Run)
+	s.proc.Go("reporter", s.reporter.Run)
+	s.proc.OnClose("reporter", s.reporter.Close)
 	s.proc.OnClose("decision_log", s.log.Close)
 	s.proc.OnClose("nats", func(context.Context) error { s.conn.Close(); return nil })
 }

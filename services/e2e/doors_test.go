@@ -158,7 +158,9 @@ var steps = []step{
 	{toControl + "TagResource", `{"resourceArn":"$arn","tags":{"a":"$secret"}}`, none, "", "", ""},
 	{toControl + "ListTagsForResource", `{"resourceArn":"$arn"}`, none, "", "", ""},
 	{toControl + "UntagResource", `{"resourceArn":"$arn","tagKeys":["a"]}`, none, "", "", ""},
-	{toControl + "GetAccountSettings", `{}`, "", "", "", ""},
+	{toControl + "GetAccountSettings", `{}`, "", "", `"revision":"([0-9]+)"`, "$revision"},
+	{toControl + "WaitForRevision", `{"awaitedRevision":"$revision"}`, "", "", "", ""},
+	{toControl + "Propagation", `{}`, denied, denied, "", ""},
 
 	{toDecision + "Authorize", aCall, none, "", `"decisionId":"([^"]+)"`, "$decision"},
 	{toDecision + "BatchAuthorize", `{"requests":[` + aCall + `]}`, none, "", "", ""},

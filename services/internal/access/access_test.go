@@ -59,6 +59,7 @@ func TestRoles(t *testing.T) {
 		access.Weaken: weakeners, "ProposeChange": weakeners, "ApproveChange": weakeners, "RejectChange": weakeners,
 		"Authorize": deciders, "BatchAuthorize": deciders, "ListPermittedActions": deciders,
 		"Query": auditors, "GetDecision": auditors, "Tail": auditors, "Completeness": "admin",
+		"WaitForRevision": readers, "Propagation": "admin",
 		"ReadEvents": "node", "Head": "node", "ReadState": "node",
 	}
 	names := procedures()

@@ -40,6 +40,7 @@ var actions = map[string]string{
 	"TagResource":         write, "UntagResource": write, "ListTagsForResource": read,
 	"GetAccountSettings": read, "UpdateAccountSettings": write,
 	Weaken: weaken, "ProposeChange": weaken, "ApproveChange": weaken, "RejectChange": weaken, "GetChange": read, "ListChanges": read,
+	"WaitForRevision": read, "Propagation": operate,
 
 	"GetPolicyEngineSummary": read, "ListPolicyEngineSummaries": read, "GetPolicySummary": read, "ListPolicySummaries": read,
 	"StartPolicyGeneration": write, "GetPolicyGeneration": read, "ListPolicyGenerations": read, "ListPolicyGenerationAssets": read,

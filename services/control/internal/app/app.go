@@ -17,6 +17,7 @@ import (
 
 	"github.com/verdict-io/verdict/services/control/internal/eventlog"
 	"github.com/verdict-io/verdict/services/internal/identity"
+	"github.com/verdict-io/verdict/services/internal/stream"
 	"github.com/verdict-io/verdict/services/policy"
 )
 
@@ -148,6 +149,9 @@ func (a *App) append(ctx context.Context, call Call, command policy.Command) (ev
 	}
 	return results[0], results[0].Err
 }
+
+// Head is the head of the log, not older than the call.
+func (a *App) Head(ctx context.Context) (stream.Head, error) { return a.log.Head(ctx) }
 
 // Account is everything of an account, not older than the call, and the revision of that.
 func (a *App) Account(ctx context.Context, id string) (*policy.Account, uint64, error) {

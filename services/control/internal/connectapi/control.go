@@ -12,6 +12,7 @@ import (
 	controlv1 "github.com/verdict-io/verdict/proto/gen/verdict/control/v1"
 	"github.com/verdict-io/verdict/proto/gen/verdict/control/v1/controlv1connect"
 	"github.com/verdict-io/verdict/services/control/internal/app"
+	"github.com/verdict-io/verdict/services/control/internal/fleet"
 	"github.com/verdict-io/verdict/services/internal/identity"
 	"github.com/verdict-io/verdict/services/internal/rpc"
 	"github.com/verdict-io/verdict/services/policy"
@@ -20,14 +21,15 @@ import (
 // Control implements ControlService.
 type Control struct {
 	app       *app.App
+	fleet     *fleet.Fleet
 	mayWeaken func(identity.Caller) bool
 }
 
 var _ controlv1connect.ControlServiceHandler = (*Control)(nil)
 
-// NewControl serves a. mayWeaken tells whether a caller may weaken the enforcement that is in force, and propose and approve that.
-func NewControl(a *app.App, mayWeaken func(identity.Caller) bool) *Control {
-	return &Control{app: a, mayWeaken: mayWeaken}
+// NewControl serves a, and what f knows of nodes. mayWeaken tells whether a caller may weaken the enforcement that is in force, and propose and approve that.
+func NewControl(a *app.App, f *fleet.Fleet, mayWeaken func(identity.Caller) bool) *Control {
+	return &Control{app: a, fleet: f, mayWeaken: mayWeaken}
 }
 
 // caller is who calls; rpc.Edge lets nobody unknown through.

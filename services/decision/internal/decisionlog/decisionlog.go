@@ -193,6 +193,9 @@ func partitionOf(node string, partitions int) int {
 	return int(h.Sum32() % uint32(partitions))
 }
 
+// Boot is this start of the node.
+func (w *Writer) Boot() stream.Boot { return w.own.boot }
+
 // Run sends what is recorded, and lets go what audit confirms, until ctx ends, whose error it returns, or until Close, and then nil.
 // Nothing that NATS or audit do ends it.
 func (w *Writer) Run(ctx context.Context) error {

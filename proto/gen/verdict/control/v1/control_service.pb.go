@@ -23,6 +23,128 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// NodeStanding is how a node's state relates to the log.
+type NodeStanding int32
+
+const (
+	// Not known, as the node's revision is older than what this replica remembers: it is behind.
+	NodeStanding_NODE_STANDING_UNSPECIFIED NodeStanding = 0
+	// It decides with the head.
+	NodeStanding_NODE_STANDING_CURRENT NodeStanding = 1
+	// It decides with an earlier revision.
+	NodeStanding_NODE_STANDING_BEHIND NodeStanding = 2
+	// It has a revision that the log does not have: the log went back, or the node follows another one.
+	NodeStanding_NODE_STANDING_AHEAD NodeStanding = 3
+	// It follows another log.
+	NodeStanding_NODE_STANDING_ANOTHER_LOG NodeStanding = 4
+	// It follows a log of this id in which its revision holds something else: the log went back.
+	NodeStanding_NODE_STANDING_ANOTHER_HISTORY NodeStanding = 5
+	// It has no state, and answers nothing.
+	NodeStanding_NODE_STANDING_NO_STATE NodeStanding = 6
+)
+
+// Enum value maps for NodeStanding.
+var (
+	NodeStanding_name = map[int32]string{
+		0: "NODE_STANDING_UNSPECIFIED",
+		1: "NODE_STANDING_CURRENT",
+		2: "NODE_STANDING_BEHIND",
+		3: "NODE_STANDING_AHEAD",
+		4: "NODE_STANDING_ANOTHER_LOG",
+		5: "NODE_STANDING_ANOTHER_HISTORY",
+		6: "NODE_STANDING_NO_STATE",
+	}
+	NodeStanding_value = map[string]int32{
+		"NODE_STANDING_UNSPECIFIED":     0,
+		"NODE_STANDING_CURRENT":         1,
+		"NODE_STANDING_BEHIND":          2,
+		"NODE_STANDING_AHEAD":           3,
+		"NODE_STANDING_ANOTHER_LOG":     4,
+		"NODE_STANDING_ANOTHER_HISTORY": 5,
+		"NODE_STANDING_NO_STATE":        6,
+	}
+)
+
+func (x NodeStanding) Enum() *NodeStanding {
+	p := new(NodeStanding)
+	*p = x
+	return p
+}
+
+func (x NodeStanding) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NodeStanding) Descriptor() protoreflect.EnumDescriptor {
+	return file_verdict_control_v1_control_service_proto_enumTypes[0].Descriptor()
+}
+
+func (NodeStanding) Type() protoreflect.EnumType {
+	return &file_verdict_control_v1_control_service_proto_enumTypes[0]
+}
+
+func (x NodeStanding) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NodeStanding.Descriptor instead.
+func (NodeStanding) EnumDescriptor() ([]byte, []int) {
+	return file_verdict_control_v1_control_service_proto_rawDescGZIP(), []int{0}
+}
+
+// WaitFor is how many nodes are waited for.
+type WaitFor int32
+
+const (
+	// As ALL.
+	WaitFor_WAIT_FOR_UNSPECIFIED WaitFor = 0
+	// All that are known.
+	WaitFor_WAIT_FOR_ALL WaitFor = 1
+	// More than half of those that are known.
+	WaitFor_WAIT_FOR_QUORUM WaitFor = 2
+)
+
+// Enum value maps for WaitFor.
+var (
+	WaitFor_name = map[int32]string{
+		0: "WAIT_FOR_UNSPECIFIED",
+		1: "WAIT_FOR_ALL",
+		2: "WAIT_FOR_QUORUM",
+	}
+	WaitFor_value = map[string]int32{
+		"WAIT_FOR_UNSPECIFIED": 0,
+		"WAIT_FOR_ALL":         1,
+		"WAIT_FOR_QUORUM":      2,
+	}
+)
+
+func (x WaitFor) Enum() *WaitFor {
+	p := new(WaitFor)
+	*p = x
+	return p
+}
+
+func (x WaitFor) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (WaitFor) Descriptor() protoreflect.EnumDescriptor {
+	return file_verdict_control_v1_control_service_proto_enumTypes[1].Descriptor()
+}
+
+func (WaitFor) Type() protoreflect.EnumType {
+	return &file_verdict_control_v1_control_service_proto_enumTypes[1]
+}
+
+func (x WaitFor) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use WaitFor.Descriptor instead.
+func (WaitFor) EnumDescriptor() ([]byte, []int) {
+	return file_verdict_control_v1_control_service_proto_rawDescGZIP(), []int{1}
+}
+
 // PolicyEngine is a container of policies.
 type PolicyEngine struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4889,6 +5011,381 @@ func (x *RejectChangeResponse) GetRevision() string {
 	return ""
 }
 
+// PropagationRequest asks about all nodes.
+type PropagationRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PropagationRequest) Reset() {
+	*x = PropagationRequest{}
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PropagationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PropagationRequest) ProtoMessage() {}
+
+func (x *PropagationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PropagationRequest.ProtoReflect.Descriptor instead.
+func (*PropagationRequest) Descriptor() ([]byte, []int) {
+	return file_verdict_control_v1_control_service_proto_rawDescGZIP(), []int{72}
+}
+
+// PropagationResponse is the answer.
+type PropagationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Sorted by name: those that have reported since this replica of control started and within a day, at most 10,000.
+	Nodes []*NodePropagation `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	// The head of the log; not older than the request. Opaque.
+	Revision string `protobuf:"bytes,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The log.
+	LogId string `protobuf:"bytes,3,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`
+	// Milliseconds since this replica began to hear nodes without a break; absent while it does not.
+	ListeningMs   *uint64 `protobuf:"varint,4,opt,name=listening_ms,json=listeningMs,proto3,oneof" json:"listening_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PropagationResponse) Reset() {
+	*x = PropagationResponse{}
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PropagationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PropagationResponse) ProtoMessage() {}
+
+func (x *PropagationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PropagationResponse.ProtoReflect.Descriptor instead.
+func (*PropagationResponse) Descriptor() ([]byte, []int) {
+	return file_verdict_control_v1_control_service_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *PropagationResponse) GetNodes() []*NodePropagation {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *PropagationResponse) GetRevision() string {
+	if x != nil {
+		return x.Revision
+	}
+	return ""
+}
+
+func (x *PropagationResponse) GetLogId() string {
+	if x != nil {
+		return x.LogId
+	}
+	return ""
+}
+
+func (x *PropagationResponse) GetListeningMs() uint64 {
+	if x != nil && x.ListeningMs != nil {
+		return *x.ListeningMs
+	}
+	return 0
+}
+
+// NodePropagation is the latest report of a node.
+type NodePropagation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node, as NATS knows who sent the report.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// How its state relates to the log.
+	Standing NodeStanding `protobuf:"varint,2,opt,name=standing,proto3,enum=verdict.control.v1.NodeStanding" json:"standing,omitempty"`
+	// The revision that it decides with; empty while it has none. Opaque.
+	Revision string `protobuf:"bytes,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Milliseconds since the report came, by control's clock.
+	HeardMsAgo uint64 `protobuf:"varint,4,opt,name=heard_ms_ago,json=heardMsAgo,proto3" json:"heard_ms_ago,omitempty"`
+	// Three reports or more are missing.
+	Silent bool `protobuf:"varint,5,opt,name=silent,proto3" json:"silent,omitempty"`
+	// Milliseconds for which the node had not proved its state fresh when it reported; absent when it never has.
+	StalenessMs *uint64 `protobuf:"varint,6,opt,name=staleness_ms,json=stalenessMs,proto3,oneof" json:"staleness_ms,omitempty"`
+	// Why it does not follow the log; empty while it does.
+	Stopped string `protobuf:"bytes,7,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	// The log that it follows.
+	LogId string `protobuf:"bytes,8,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`
+	// Version of the node's program.
+	Build         string `protobuf:"bytes,9,opt,name=build,proto3" json:"build,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodePropagation) Reset() {
+	*x = NodePropagation{}
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodePropagation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodePropagation) ProtoMessage() {}
+
+func (x *NodePropagation) ProtoReflect() protoreflect.Message {
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodePropagation.ProtoReflect.Descriptor instead.
+func (*NodePropagation) Descriptor() ([]byte, []int) {
+	return file_verdict_control_v1_control_service_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *NodePropagation) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodePropagation) GetStanding() NodeStanding {
+	if x != nil {
+		return x.Standing
+	}
+	return NodeStanding_NODE_STANDING_UNSPECIFIED
+}
+
+func (x *NodePropagation) GetRevision() string {
+	if x != nil {
+		return x.Revision
+	}
+	return ""
+}
+
+func (x *NodePropagation) GetHeardMsAgo() uint64 {
+	if x != nil {
+		return x.HeardMsAgo
+	}
+	return 0
+}
+
+func (x *NodePropagation) GetSilent() bool {
+	if x != nil {
+		return x.Silent
+	}
+	return false
+}
+
+func (x *NodePropagation) GetStalenessMs() uint64 {
+	if x != nil && x.StalenessMs != nil {
+		return *x.StalenessMs
+	}
+	return 0
+}
+
+func (x *NodePropagation) GetStopped() string {
+	if x != nil {
+		return x.Stopped
+	}
+	return ""
+}
+
+func (x *NodePropagation) GetLogId() string {
+	if x != nil {
+		return x.LogId
+	}
+	return ""
+}
+
+func (x *NodePropagation) GetBuild() string {
+	if x != nil {
+		return x.Build
+	}
+	return ""
+}
+
+// WaitForRevisionRequest says what is waited for.
+type WaitForRevisionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// From the answer to a write.
+	AwaitedRevision string `protobuf:"bytes,1,opt,name=awaited_revision,json=awaitedRevision,proto3" json:"awaited_revision,omitempty"`
+	// On how many nodes.
+	WaitFor       WaitFor `protobuf:"varint,2,opt,name=wait_for,json=waitFor,proto3,enum=verdict.control.v1.WaitFor" json:"wait_for,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitForRevisionRequest) Reset() {
+	*x = WaitForRevisionRequest{}
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitForRevisionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaitForRevisionRequest) ProtoMessage() {}
+
+func (x *WaitForRevisionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitForRevisionRequest.ProtoReflect.Descriptor instead.
+func (*WaitForRevisionRequest) Descriptor() ([]byte, []int) {
+	return file_verdict_control_v1_control_service_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *WaitForRevisionRequest) GetAwaitedRevision() string {
+	if x != nil {
+		return x.AwaitedRevision
+	}
+	return ""
+}
+
+func (x *WaitForRevisionRequest) GetWaitFor() WaitFor {
+	if x != nil {
+		return x.WaitFor
+	}
+	return WaitFor_WAIT_FOR_UNSPECIFIED
+}
+
+// WaitForRevisionResponse is the answer.
+type WaitForRevisionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether as many nodes count as were asked for. It is false while no node is known, and while this replica has heard nodes for
+	// less than three seconds.
+	Reached bool `protobuf:"varint,1,opt,name=reached,proto3" json:"reached,omitempty"`
+	// How many nodes count.
+	Done uint32 `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
+	// How many are known.
+	Nodes uint32 `protobuf:"varint,3,opt,name=nodes,proto3" json:"nodes,omitempty"`
+	// Those that do not count yet, sorted: they are behind, or follow another log, or are silent and not yet bound to deny.
+	Laggards []string `protobuf:"bytes,4,rep,name=laggards,proto3" json:"laggards,omitempty"`
+	// Those that are silent and may go on with what they had, whatever the time, sorted.
+	Unknown []string `protobuf:"bytes,5,rep,name=unknown,proto3" json:"unknown,omitempty"`
+	// The head of the log; not older than the request. Opaque.
+	Revision      string `protobuf:"bytes,6,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitForRevisionResponse) Reset() {
+	*x = WaitForRevisionResponse{}
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitForRevisionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaitForRevisionResponse) ProtoMessage() {}
+
+func (x *WaitForRevisionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_verdict_control_v1_control_service_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitForRevisionResponse.ProtoReflect.Descriptor instead.
+func (*WaitForRevisionResponse) Descriptor() ([]byte, []int) {
+	return file_verdict_control_v1_control_service_proto_rawDescGZIP(), []int{76}
+}
+
+func (x *WaitForRevisionResponse) GetReached() bool {
+	if x != nil {
+		return x.Reached
+	}
+	return false
+}
+
+func (x *WaitForRevisionResponse) GetDone() uint32 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *WaitForRevisionResponse) GetNodes() uint32 {
+	if x != nil {
+		return x.Nodes
+	}
+	return 0
+}
+
+func (x *WaitForRevisionResponse) GetLaggards() []string {
+	if x != nil {
+		return x.Laggards
+	}
+	return nil
+}
+
+func (x *WaitForRevisionResponse) GetUnknown() []string {
+	if x != nil {
+		return x.Unknown
+	}
+	return nil
+}
+
+func (x *WaitForRevisionResponse) GetRevision() string {
+	if x != nil {
+		return x.Revision
+	}
+	return ""
+}
+
 var File_verdict_control_v1_control_service_proto protoreflect.FileDescriptor
 
 const file_verdict_control_v1_control_service_proto_rawDesc = "" +
@@ -5285,7 +5782,48 @@ const file_verdict_control_v1_control_service_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"f\n" +
 	"\x14RejectChangeResponse\x122\n" +
 	"\x06change\x18\x01 \x01(\v2\x1a.verdict.control.v1.ChangeR\x06change\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\tR\brevision2\x83\x1c\n" +
+	"\brevision\x18\x02 \x01(\tR\brevision\"\x14\n" +
+	"\x12PropagationRequest\"\xbc\x01\n" +
+	"\x13PropagationResponse\x129\n" +
+	"\x05nodes\x18\x01 \x03(\v2#.verdict.control.v1.NodePropagationR\x05nodes\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\tR\brevision\x12\x15\n" +
+	"\x06log_id\x18\x03 \x01(\tR\x05logId\x12&\n" +
+	"\flistening_ms\x18\x04 \x01(\x04H\x00R\vlisteningMs\x88\x01\x01B\x0f\n" +
+	"\r_listening_ms\"\xb9\x02\n" +
+	"\x0fNodePropagation\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12<\n" +
+	"\bstanding\x18\x02 \x01(\x0e2 .verdict.control.v1.NodeStandingR\bstanding\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\tR\brevision\x12 \n" +
+	"\fheard_ms_ago\x18\x04 \x01(\x04R\n" +
+	"heardMsAgo\x12\x16\n" +
+	"\x06silent\x18\x05 \x01(\bR\x06silent\x12&\n" +
+	"\fstaleness_ms\x18\x06 \x01(\x04H\x00R\vstalenessMs\x88\x01\x01\x12\x18\n" +
+	"\astopped\x18\a \x01(\tR\astopped\x12\x15\n" +
+	"\x06log_id\x18\b \x01(\tR\x05logId\x12\x14\n" +
+	"\x05build\x18\t \x01(\tR\x05buildB\x0f\n" +
+	"\r_staleness_ms\"{\n" +
+	"\x16WaitForRevisionRequest\x12)\n" +
+	"\x10awaited_revision\x18\x01 \x01(\tR\x0fawaitedRevision\x126\n" +
+	"\bwait_for\x18\x02 \x01(\x0e2\x1b.verdict.control.v1.WaitForR\awaitFor\"\xaf\x01\n" +
+	"\x17WaitForRevisionResponse\x12\x18\n" +
+	"\areached\x18\x01 \x01(\bR\areached\x12\x12\n" +
+	"\x04done\x18\x02 \x01(\rR\x04done\x12\x14\n" +
+	"\x05nodes\x18\x03 \x01(\rR\x05nodes\x12\x1a\n" +
+	"\blaggards\x18\x04 \x03(\tR\blaggards\x12\x18\n" +
+	"\aunknown\x18\x05 \x03(\tR\aunknown\x12\x1a\n" +
+	"\brevision\x18\x06 \x01(\tR\brevision*\xd9\x01\n" +
+	"\fNodeStanding\x12\x1d\n" +
+	"\x19NODE_STANDING_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15NODE_STANDING_CURRENT\x10\x01\x12\x18\n" +
+	"\x14NODE_STANDING_BEHIND\x10\x02\x12\x17\n" +
+	"\x13NODE_STANDING_AHEAD\x10\x03\x12\x1d\n" +
+	"\x19NODE_STANDING_ANOTHER_LOG\x10\x04\x12!\n" +
+	"\x1dNODE_STANDING_ANOTHER_HISTORY\x10\x05\x12\x1a\n" +
+	"\x16NODE_STANDING_NO_STATE\x10\x06*J\n" +
+	"\aWaitFor\x12\x18\n" +
+	"\x14WAIT_FOR_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fWAIT_FOR_ALL\x10\x01\x12\x13\n" +
+	"\x0fWAIT_FOR_QUORUM\x10\x022\xcf\x1d\n" +
 	"\x0eControlService\x12s\n" +
 	"\x12CreatePolicyEngine\x12-.verdict.control.v1.CreatePolicyEngineRequest\x1a..verdict.control.v1.CreatePolicyEngineResponse\x12j\n" +
 	"\x0fGetPolicyEngine\x12*.verdict.control.v1.GetPolicyEngineRequest\x1a+.verdict.control.v1.GetPolicyEngineResponse\x12p\n" +
@@ -5320,7 +5858,9 @@ const file_verdict_control_v1_control_service_proto_rawDesc = "" +
 	"\tGetChange\x12$.verdict.control.v1.GetChangeRequest\x1a%.verdict.control.v1.GetChangeResponse\x12^\n" +
 	"\vListChanges\x12&.verdict.control.v1.ListChangesRequest\x1a'.verdict.control.v1.ListChangesResponse\x12d\n" +
 	"\rApproveChange\x12(.verdict.control.v1.ApproveChangeRequest\x1a).verdict.control.v1.ApproveChangeResponse\x12a\n" +
-	"\fRejectChange\x12'.verdict.control.v1.RejectChangeRequest\x1a(.verdict.control.v1.RejectChangeResponseB\xdd\x01\n" +
+	"\fRejectChange\x12'.verdict.control.v1.RejectChangeRequest\x1a(.verdict.control.v1.RejectChangeResponse\x12^\n" +
+	"\vPropagation\x12&.verdict.control.v1.PropagationRequest\x1a'.verdict.control.v1.PropagationResponse\x12j\n" +
+	"\x0fWaitForRevision\x12*.verdict.control.v1.WaitForRevisionRequest\x1a+.verdict.control.v1.WaitForRevisionResponseB\xdd\x01\n" +
 	"\x16com.verdict.control.v1B\x13ControlServiceProtoP\x01ZDgithub.com/verdict-io/verdict/proto/gen/verdict/control/v1;controlv1\xa2\x02\x03VCX\xaa\x02\x12Verdict.Control.V1\xca\x02\x12Verdict\\Control\\V1\xe2\x02\x1eVerdict\\Control\\V1\\GPBMetadata\xea\x02\x14Verdict::Control::V1b\x06proto3"
 
 var (
@@ -5335,263 +5875,278 @@ func file_verdict_control_v1_control_service_proto_rawDescGZIP() []byte {
 	return file_verdict_control_v1_control_service_proto_rawDescData
 }
 
-var file_verdict_control_v1_control_service_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
+var file_verdict_control_v1_control_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_verdict_control_v1_control_service_proto_msgTypes = make([]protoimpl.MessageInfo, 87)
 var file_verdict_control_v1_control_service_proto_goTypes = []any{
-	(*PolicyEngine)(nil),                       // 0: verdict.control.v1.PolicyEngine
-	(*Policy)(nil),                             // 1: verdict.control.v1.Policy
-	(*Gateway)(nil),                            // 2: verdict.control.v1.Gateway
-	(*GatewayTarget)(nil),                      // 3: verdict.control.v1.GatewayTarget
-	(*CreatePolicyEngineRequest)(nil),          // 4: verdict.control.v1.CreatePolicyEngineRequest
-	(*CreatePolicyEngineResponse)(nil),         // 5: verdict.control.v1.CreatePolicyEngineResponse
-	(*GetPolicyEngineRequest)(nil),             // 6: verdict.control.v1.GetPolicyEngineRequest
-	(*GetPolicyEngineResponse)(nil),            // 7: verdict.control.v1.GetPolicyEngineResponse
-	(*ListPolicyEnginesRequest)(nil),           // 8: verdict.control.v1.ListPolicyEnginesRequest
-	(*ListPolicyEnginesResponse)(nil),          // 9: verdict.control.v1.ListPolicyEnginesResponse
-	(*UpdatePolicyEngineRequest)(nil),          // 10: verdict.control.v1.UpdatePolicyEngineRequest
-	(*UpdatePolicyEngineResponse)(nil),         // 11: verdict.control.v1.UpdatePolicyEngineResponse
-	(*DeletePolicyEngineRequest)(nil),          // 12: verdict.control.v1.DeletePolicyEngineRequest
-	(*DeletePolicyEngineResponse)(nil),         // 13: verdict.control.v1.DeletePolicyEngineResponse
-	(*UpdatePolicyEngineSettingsRequest)(nil),  // 14: verdict.control.v1.UpdatePolicyEngineSettingsRequest
-	(*UpdatePolicyEngineSettingsResponse)(nil), // 15: verdict.control.v1.UpdatePolicyEngineSettingsResponse
-	(*CreatePolicyRequest)(nil),                // 16: verdict.control.v1.CreatePolicyRequest
-	(*CreatePolicyResponse)(nil),               // 17: verdict.control.v1.CreatePolicyResponse
-	(*GetPolicyRequest)(nil),                   // 18: verdict.control.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),                  // 19: verdict.control.v1.GetPolicyResponse
-	(*ListPoliciesRequest)(nil),                // 20: verdict.control.v1.ListPoliciesRequest
-	(*ListPoliciesResponse)(nil),               // 21: verdict.control.v1.ListPoliciesResponse
-	(*UpdatePolicyRequest)(nil),                // 22: verdict.control.v1.UpdatePolicyRequest
-	(*UpdatePolicyResponse)(nil),               // 23: verdict.control.v1.UpdatePolicyResponse
-	(*DeletePolicyRequest)(nil),                // 24: verdict.control.v1.DeletePolicyRequest
-	(*DeletePolicyResponse)(nil),               // 25: verdict.control.v1.DeletePolicyResponse
-	(*CreateGatewayRequest)(nil),               // 26: verdict.control.v1.CreateGatewayRequest
-	(*CreateGatewayResponse)(nil),              // 27: verdict.control.v1.CreateGatewayResponse
-	(*GetGatewayRequest)(nil),                  // 28: verdict.control.v1.GetGatewayRequest
-	(*GetGatewayResponse)(nil),                 // 29: verdict.control.v1.GetGatewayResponse
-	(*ListGatewaysRequest)(nil),                // 30: verdict.control.v1.ListGatewaysRequest
-	(*ListGatewaysResponse)(nil),               // 31: verdict.control.v1.ListGatewaysResponse
-	(*UpdateGatewayRequest)(nil),               // 32: verdict.control.v1.UpdateGatewayRequest
-	(*UpdateGatewayResponse)(nil),              // 33: verdict.control.v1.UpdateGatewayResponse
-	(*DeleteGatewayRequest)(nil),               // 34: verdict.control.v1.DeleteGatewayRequest
-	(*DeleteGatewayResponse)(nil),              // 35: verdict.control.v1.DeleteGatewayResponse
-	(*AttachPolicyEngineRequest)(nil),          // 36: verdict.control.v1.AttachPolicyEngineRequest
-	(*AttachPolicyEngineResponse)(nil),         // 37: verdict.control.v1.AttachPolicyEngineResponse
-	(*DetachPolicyEngineRequest)(nil),          // 38: verdict.control.v1.DetachPolicyEngineRequest
-	(*DetachPolicyEngineResponse)(nil),         // 39: verdict.control.v1.DetachPolicyEngineResponse
-	(*CreateGatewayTargetRequest)(nil),         // 40: verdict.control.v1.CreateGatewayTargetRequest
-	(*CreateGatewayTargetResponse)(nil),        // 41: verdict.control.v1.CreateGatewayTargetResponse
-	(*GetGatewayTargetRequest)(nil),            // 42: verdict.control.v1.GetGatewayTargetRequest
-	(*GetGatewayTargetResponse)(nil),           // 43: verdict.control.v1.GetGatewayTargetResponse
-	(*ListGatewayTargetsRequest)(nil),          // 44: verdict.control.v1.ListGatewayTargetsRequest
-	(*ListGatewayTargetsResponse)(nil),         // 45: verdict.control.v1.ListGatewayTargetsResponse
-	(*UpdateGatewayTargetRequest)(nil),         // 46: verdict.control.v1.UpdateGatewayTargetRequest
-	(*UpdateGatewayTargetResponse)(nil),        // 47: verdict.control.v1.UpdateGatewayTargetResponse
-	(*DeleteGatewayTargetRequest)(nil),         // 48: verdict.control.v1.DeleteGatewayTargetRequest
-	(*DeleteGatewayTargetResponse)(nil),        // 49: verdict.control.v1.DeleteGatewayTargetResponse
-	(*TagResourceRequest)(nil),                 // 50: verdict.control.v1.TagResourceRequest
-	(*TagResourceResponse)(nil),                // 51: verdict.control.v1.TagResourceResponse
-	(*UntagResourceRequest)(nil),               // 52: verdict.control.v1.UntagResourceRequest
-	(*UntagResourceResponse)(nil),              // 53: verdict.control.v1.UntagResourceResponse
-	(*ListTagsForResourceRequest)(nil),         // 54: verdict.control.v1.ListTagsForResourceRequest
-	(*ListTagsForResourceResponse)(nil),        // 55: verdict.control.v1.ListTagsForResourceResponse
-	(*GetAccountSettingsRequest)(nil),          // 56: verdict.control.v1.GetAccountSettingsRequest
-	(*GetAccountSettingsResponse)(nil),         // 57: verdict.control.v1.GetAccountSettingsResponse
-	(*UpdateAccountSettingsRequest)(nil),       // 58: verdict.control.v1.UpdateAccountSettingsRequest
-	(*UpdateAccountSettingsResponse)(nil),      // 59: verdict.control.v1.UpdateAccountSettingsResponse
-	(*Change)(nil),                             // 60: verdict.control.v1.Change
-	(*ChangeStep)(nil),                         // 61: verdict.control.v1.ChangeStep
-	(*ProposeChangeRequest)(nil),               // 62: verdict.control.v1.ProposeChangeRequest
-	(*ProposeChangeResponse)(nil),              // 63: verdict.control.v1.ProposeChangeResponse
-	(*GetChangeRequest)(nil),                   // 64: verdict.control.v1.GetChangeRequest
-	(*GetChangeResponse)(nil),                  // 65: verdict.control.v1.GetChangeResponse
-	(*ListChangesRequest)(nil),                 // 66: verdict.control.v1.ListChangesRequest
-	(*ListChangesResponse)(nil),                // 67: verdict.control.v1.ListChangesResponse
-	(*ApproveChangeRequest)(nil),               // 68: verdict.control.v1.ApproveChangeRequest
-	(*ApproveChangeResponse)(nil),              // 69: verdict.control.v1.ApproveChangeResponse
-	(*RejectChangeRequest)(nil),                // 70: verdict.control.v1.RejectChangeRequest
-	(*RejectChangeResponse)(nil),               // 71: verdict.control.v1.RejectChangeResponse
-	nil,                                        // 72: verdict.control.v1.PolicyEngine.TagsEntry
-	nil,                                        // 73: verdict.control.v1.Policy.TagsEntry
-	nil,                                        // 74: verdict.control.v1.Gateway.TagsEntry
-	nil,                                        // 75: verdict.control.v1.CreatePolicyEngineRequest.TagsEntry
-	nil,                                        // 76: verdict.control.v1.CreatePolicyRequest.TagsEntry
-	nil,                                        // 77: verdict.control.v1.CreateGatewayRequest.TagsEntry
-	nil,                                        // 78: verdict.control.v1.TagResourceRequest.TagsEntry
-	nil,                                        // 79: verdict.control.v1.TagResourceResponse.TagsEntry
-	nil,                                        // 80: verdict.control.v1.UntagResourceResponse.TagsEntry
-	nil,                                        // 81: verdict.control.v1.ListTagsForResourceResponse.TagsEntry
-	(*v1.EngineDefinition)(nil),                // 82: verdict.event.v1.EngineDefinition
-	(v1.Status)(0),                             // 83: verdict.event.v1.Status
-	(*timestamppb.Timestamp)(nil),              // 84: google.protobuf.Timestamp
-	(*v1.Settings)(nil),                        // 85: verdict.event.v1.Settings
-	(*v1.PolicyBody)(nil),                      // 86: verdict.event.v1.PolicyBody
-	(*v1.GatewayDefinition)(nil),               // 87: verdict.event.v1.GatewayDefinition
-	(*v1.TargetDefinition)(nil),                // 88: verdict.event.v1.TargetDefinition
-	(*v1.PolicyDefinition)(nil),                // 89: verdict.event.v1.PolicyDefinition
-	(v1.EnforcementMode)(0),                    // 90: verdict.event.v1.EnforcementMode
-	(v1.ValidationMode)(0),                     // 91: verdict.event.v1.ValidationMode
-	(v1.EngineMode)(0),                         // 92: verdict.event.v1.EngineMode
-	(*v1.Actor)(nil),                           // 93: verdict.event.v1.Actor
-	(*v1.StreamVersion)(nil),                   // 94: verdict.event.v1.StreamVersion
+	(NodeStanding)(0),                          // 0: verdict.control.v1.NodeStanding
+	(WaitFor)(0),                               // 1: verdict.control.v1.WaitFor
+	(*PolicyEngine)(nil),                       // 2: verdict.control.v1.PolicyEngine
+	(*Policy)(nil),                             // 3: verdict.control.v1.Policy
+	(*Gateway)(nil),                            // 4: verdict.control.v1.Gateway
+	(*GatewayTarget)(nil),                      // 5: verdict.control.v1.GatewayTarget
+	(*CreatePolicyEngineRequest)(nil),          // 6: verdict.control.v1.CreatePolicyEngineRequest
+	(*CreatePolicyEngineResponse)(nil),         // 7: verdict.control.v1.CreatePolicyEngineResponse
+	(*GetPolicyEngineRequest)(nil),             // 8: verdict.control.v1.GetPolicyEngineRequest
+	(*GetPolicyEngineResponse)(nil),            // 9: verdict.control.v1.GetPolicyEngineResponse
+	(*ListPolicyEnginesRequest)(nil),           // 10: verdict.control.v1.ListPolicyEnginesRequest
+	(*ListPolicyEnginesResponse)(nil),          // 11: verdict.control.v1.ListPolicyEnginesResponse
+	(*UpdatePolicyEngineRequest)(nil),          // 12: verdict.control.v1.UpdatePolicyEngineRequest
+	(*UpdatePolicyEngineResponse)(nil),         // 13: verdict.control.v1.UpdatePolicyEngineResponse
+	(*DeletePolicyEngineRequest)(nil),          // 14: verdict.control.v1.DeletePolicyEngineRequest
+	(*DeletePolicyEngineResponse)(nil),         // 15: verdict.control.v1.DeletePolicyEngineResponse
+	(*UpdatePolicyEngineSettingsRequest)(nil),  // 16: verdict.control.v1.UpdatePolicyEngineSettingsRequest
+	(*UpdatePolicyEngineSettingsResponse)(nil), // 17: verdict.control.v1.UpdatePolicyEngineSettingsResponse
+	(*CreatePolicyRequest)(nil),                // 18: verdict.control.v1.CreatePolicyRequest
+	(*CreatePolicyResponse)(nil),               // 19: verdict.control.v1.CreatePolicyResponse
+	(*GetPolicyRequest)(nil),                   // 20: verdict.control.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),                  // 21: verdict.control.v1.GetPolicyResponse
+	(*ListPoliciesRequest)(nil),                // 22: verdict.control.v1.ListPoliciesRequest
+	(*ListPoliciesResponse)(nil),               // 23: verdict.control.v1.ListPoliciesResponse
+	(*UpdatePolicyRequest)(nil),                // 24: verdict.control.v1.UpdatePolicyRequest
+	(*UpdatePolicyResponse)(nil),               // 25: verdict.control.v1.UpdatePolicyResponse
+	(*DeletePolicyRequest)(nil),                // 26: verdict.control.v1.DeletePolicyRequest
+	(*DeletePolicyResponse)(nil),               // 27: verdict.control.v1.DeletePolicyResponse
+	(*CreateGatewayRequest)(nil),               // 28: verdict.control.v1.CreateGatewayRequest
+	(*CreateGatewayResponse)(nil),              // 29: verdict.control.v1.CreateGatewayResponse
+	(*GetGatewayRequest)(nil),                  // 30: verdict.control.v1.GetGatewayRequest
+	(*GetGatewayResponse)(nil),                 // 31: verdict.control.v1.GetGatewayResponse
+	(*ListGatewaysRequest)(nil),                // 32: verdict.control.v1.ListGatewaysRequest
+	(*ListGatewaysResponse)(nil),               // 33: verdict.control.v1.ListGatewaysResponse
+	(*UpdateGatewayRequest)(nil),               // 34: verdict.control.v1.UpdateGatewayRequest
+	(*UpdateGatewayResponse)(nil),              // 35: verdict.control.v1.UpdateGatewayResponse
+	(*DeleteGatewayRequest)(nil),               // 36: verdict.control.v1.DeleteGatewayRequest
+	(*DeleteGatewayResponse)(nil),              // 37: verdict.control.v1.DeleteGatewayResponse
+	(*AttachPolicyEngineRequest)(nil),          // 38: verdict.control.v1.AttachPolicyEngineRequest
+	(*AttachPolicyEngineResponse)(nil),         // 39: verdict.control.v1.AttachPolicyEngineResponse
+	(*DetachPolicyEngineRequest)(nil),          // 40: verdict.control.v1.DetachPolicyEngineRequest
+	(*DetachPolicyEngineResponse)(nil),         // 41: verdict.control.v1.DetachPolicyEngineResponse
+	(*CreateGatewayTargetRequest)(nil),         // 42: verdict.control.v1.CreateGatewayTargetRequest
+	(*CreateGatewayTargetResponse)(nil),        // 43: verdict.control.v1.CreateGatewayTargetResponse
+	(*GetGatewayTargetRequest)(nil),            // 44: verdict.control.v1.GetGatewayTargetRequest
+	(*GetGatewayTargetResponse)(nil),           // 45: verdict.control.v1.GetGatewayTargetResponse
+	(*ListGatewayTargetsRequest)(nil),          // 46: verdict.control.v1.ListGatewayTargetsRequest
+	(*ListGatewayTargetsResponse)(nil),         // 47: verdict.control.v1.ListGatewayTargetsResponse
+	(*UpdateGatewayTargetRequest)(nil),         // 48: verdict.control.v1.UpdateGatewayTargetRequest
+	(*UpdateGatewayTargetResponse)(nil),        // 49: verdict.control.v1.UpdateGatewayTargetResponse
+	(*DeleteGatewayTargetRequest)(nil),         // 50: verdict.control.v1.DeleteGatewayTargetRequest
+	(*DeleteGatewayTargetResponse)(nil),        // 51: verdict.control.v1.DeleteGatewayTargetResponse
+	(*TagResourceRequest)(nil),                 // 52: verdict.control.v1.TagResourceRequest
+	(*TagResourceResponse)(nil),                // 53: verdict.control.v1.TagResourceResponse
+	(*UntagResourceRequest)(nil),               // 54: verdict.control.v1.UntagResourceRequest
+	(*UntagResourceResponse)(nil),              // 55: verdict.control.v1.UntagResourceResponse
+	(*ListTagsForResourceRequest)(nil),         // 56: verdict.control.v1.ListTagsForResourceRequest
+	(*ListTagsForResourceResponse)(nil),        // 57: verdict.control.v1.ListTagsForResourceResponse
+	(*GetAccountSettingsRequest)(nil),          // 58: verdict.control.v1.GetAccountSettingsRequest
+	(*GetAccountSettingsResponse)(nil),         // 59: verdict.control.v1.GetAccountSettingsResponse
+	(*UpdateAccountSettingsRequest)(nil),       // 60: verdict.control.v1.UpdateAccountSettingsRequest
+	(*UpdateAccountSettingsResponse)(nil),      // 61: verdict.control.v1.UpdateAccountSettingsResponse
+	(*Change)(nil),                             // 62: verdict.control.v1.Change
+	(*ChangeStep)(nil),                         // 63: verdict.control.v1.ChangeStep
+	(*ProposeChangeRequest)(nil),               // 64: verdict.control.v1.ProposeChangeRequest
+	(*ProposeChangeResponse)(nil),              // 65: verdict.control.v1.ProposeChangeResponse
+	(*GetChangeRequest)(nil),                   // 66: verdict.control.v1.GetChangeRequest
+	(*GetChangeResponse)(nil),                  // 67: verdict.control.v1.GetChangeResponse
+	(*ListChangesRequest)(nil),                 // 68: verdict.control.v1.ListChangesRequest
+	(*ListChangesResponse)(nil),                // 69: verdict.control.v1.ListChangesResponse
+	(*ApproveChangeRequest)(nil),               // 70: verdict.control.v1.ApproveChangeRequest
+	(*ApproveChangeResponse)(nil),              // 71: verdict.control.v1.ApproveChangeResponse
+	(*RejectChangeRequest)(nil),                // 72: verdict.control.v1.RejectChangeRequest
+	(*RejectChangeResponse)(nil),               // 73: verdict.control.v1.RejectChangeResponse
+	(*PropagationRequest)(nil),                 // 74: verdict.control.v1.PropagationRequest
+	(*PropagationResponse)(nil),                // 75: verdict.control.v1.PropagationResponse
+	(*NodePropagation)(nil),                    // 76: verdict.control.v1.NodePropagation
+	(*WaitForRevisionRequest)(nil),             // 77: verdict.control.v1.WaitForRevisionRequest
+	(*WaitForRevisionResponse)(nil),            // 78: verdict.control.v1.WaitForRevisionResponse
+	nil,                                        // 79: verdict.control.v1.PolicyEngine.TagsEntry
+	nil,                                        // 80: verdict.control.v1.Policy.TagsEntry
+	nil,                                        // 81: verdict.control.v1.Gateway.TagsEntry
+	nil,                                        // 82: verdict.control.v1.CreatePolicyEngineRequest.TagsEntry
+	nil,                                        // 83: verdict.control.v1.CreatePolicyRequest.TagsEntry
+	nil,                                        // 84: verdict.control.v1.CreateGatewayRequest.TagsEntry
+	nil,                                        // 85: verdict.control.v1.TagResourceRequest.TagsEntry
+	nil,                                        // 86: verdict.control.v1.TagResourceResponse.TagsEntry
+	nil,                                        // 87: verdict.control.v1.UntagResourceResponse.TagsEntry
+	nil,                                        // 88: verdict.control.v1.ListTagsForResourceResponse.TagsEntry
+	(*v1.EngineDefinition)(nil),                // 89: verdict.event.v1.EngineDefinition
+	(v1.Status)(0),                             // 90: verdict.event.v1.Status
+	(*timestamppb.Timestamp)(nil),              // 91: google.protobuf.Timestamp
+	(*v1.Settings)(nil),                        // 92: verdict.event.v1.Settings
+	(*v1.PolicyBody)(nil),                      // 93: verdict.event.v1.PolicyBody
+	(*v1.GatewayDefinition)(nil),               // 94: verdict.event.v1.GatewayDefinition
+	(*v1.TargetDefinition)(nil),                // 95: verdict.event.v1.TargetDefinition
+	(*v1.PolicyDefinition)(nil),                // 96: verdict.event.v1.PolicyDefinition
+	(v1.EnforcementMode)(0),                    // 97: verdict.event.v1.EnforcementMode
+	(v1.ValidationMode)(0),                     // 98: verdict.event.v1.ValidationMode
+	(v1.EngineMode)(0),                         // 99: verdict.event.v1.EngineMode
+	(*v1.Actor)(nil),                           // 100: verdict.event.v1.Actor
+	(*v1.StreamVersion)(nil),                   // 101: verdict.event.v1.StreamVersion
 }
 var file_verdict_control_v1_control_service_proto_depIdxs = []int32{
-	82,  // 0: verdict.control.v1.PolicyEngine.definition:type_name -> verdict.event.v1.EngineDefinition
-	83,  // 1: verdict.control.v1.PolicyEngine.status:type_name -> verdict.event.v1.Status
-	84,  // 2: verdict.control.v1.PolicyEngine.created_at:type_name -> google.protobuf.Timestamp
-	84,  // 3: verdict.control.v1.PolicyEngine.updated_at:type_name -> google.protobuf.Timestamp
-	72,  // 4: verdict.control.v1.PolicyEngine.tags:type_name -> verdict.control.v1.PolicyEngine.TagsEntry
-	85,  // 5: verdict.control.v1.PolicyEngine.settings:type_name -> verdict.event.v1.Settings
-	83,  // 6: verdict.control.v1.Policy.status:type_name -> verdict.event.v1.Status
-	86,  // 7: verdict.control.v1.Policy.in_force:type_name -> verdict.event.v1.PolicyBody
-	86,  // 8: verdict.control.v1.Policy.candidate:type_name -> verdict.event.v1.PolicyBody
-	84,  // 9: verdict.control.v1.Policy.created_at:type_name -> google.protobuf.Timestamp
-	84,  // 10: verdict.control.v1.Policy.updated_at:type_name -> google.protobuf.Timestamp
-	73,  // 11: verdict.control.v1.Policy.tags:type_name -> verdict.control.v1.Policy.TagsEntry
-	87,  // 12: verdict.control.v1.Gateway.definition:type_name -> verdict.event.v1.GatewayDefinition
-	83,  // 13: verdict.control.v1.Gateway.status:type_name -> verdict.event.v1.Status
-	84,  // 14: verdict.control.v1.Gateway.created_at:type_name -> google.protobuf.Timestamp
-	84,  // 15: verdict.control.v1.Gateway.updated_at:type_name -> google.protobuf.Timestamp
-	74,  // 16: verdict.control.v1.Gateway.tags:type_name -> verdict.control.v1.Gateway.TagsEntry
-	88,  // 17: verdict.control.v1.GatewayTarget.definition:type_name -> verdict.event.v1.TargetDefinition
-	83,  // 18: verdict.control.v1.GatewayTarget.status:type_name -> verdict.event.v1.Status
-	84,  // 19: verdict.control.v1.GatewayTarget.created_at:type_name -> google.protobuf.Timestamp
-	84,  // 20: verdict.control.v1.GatewayTarget.updated_at:type_name -> google.protobuf.Timestamp
-	82,  // 21: verdict.control.v1.CreatePolicyEngineRequest.definition:type_name -> verdict.event.v1.EngineDefinition
-	75,  // 22: verdict.control.v1.CreatePolicyEngineRequest.tags:type_name -> verdict.control.v1.CreatePolicyEngineRequest.TagsEntry
-	0,   // 23: verdict.control.v1.CreatePolicyEngineResponse.policy_engine:type_name -> verdict.control.v1.PolicyEngine
-	0,   // 24: verdict.control.v1.GetPolicyEngineResponse.policy_engine:type_name -> verdict.control.v1.PolicyEngine
-	0,   // 25: verdict.control.v1.ListPolicyEnginesResponse.policy_engines:type_name -> verdict.control.v1.PolicyEngine
-	0,   // 26: verdict.control.v1.UpdatePolicyEngineResponse.policy_engine:type_name -> verdict.control.v1.PolicyEngine
-	0,   // 27: verdict.control.v1.DeletePolicyEngineResponse.policy_engine:type_name -> verdict.control.v1.PolicyEngine
-	85,  // 28: verdict.control.v1.UpdatePolicyEngineSettingsRequest.settings:type_name -> verdict.event.v1.Settings
-	0,   // 29: verdict.control.v1.UpdatePolicyEngineSettingsResponse.policy_engine:type_name -> verdict.control.v1.PolicyEngine
-	89,  // 30: verdict.control.v1.CreatePolicyRequest.definition:type_name -> verdict.event.v1.PolicyDefinition
-	90,  // 31: verdict.control.v1.CreatePolicyRequest.enforcement_mode:type_name -> verdict.event.v1.EnforcementMode
-	91,  // 32: verdict.control.v1.CreatePolicyRequest.validation_mode:type_name -> verdict.event.v1.ValidationMode
-	76,  // 33: verdict.control.v1.CreatePolicyRequest.tags:type_name -> verdict.control.v1.CreatePolicyRequest.TagsEntry
-	1,   // 34: verdict.control.v1.CreatePolicyResponse.policy:type_name -> verdict.control.v1.Policy
-	1,   // 35: verdict.control.v1.GetPolicyResponse.policy:type_name -> verdict.control.v1.Policy
-	1,   // 36: verdict.control.v1.ListPoliciesResponse.policies:type_name -> verdict.control.v1.Policy
-	89,  // 37: verdict.control.v1.UpdatePolicyRequest.definition:type_name -> verdict.event.v1.PolicyDefinition
-	90,  // 38: verdict.control.v1.UpdatePolicyRequest.enforcement_mode:type_name -> verdict.event.v1.EnforcementMode
-	91,  // 39: verdict.control.v1.UpdatePolicyRequest.validation_mode:type_name -> verdict.event.v1.ValidationMode
-	1,   // 40: verdict.control.v1.UpdatePolicyResponse.policy:type_name -> verdict.control.v1.Policy
-	1,   // 41: verdict.control.v1.DeletePolicyResponse.policy:type_name -> verdict.control.v1.Policy
-	87,  // 42: verdict.control.v1.CreateGatewayRequest.definition:type_name -> verdict.event.v1.GatewayDefinition
-	77,  // 43: verdict.control.v1.CreateGatewayRequest.tags:type_name -> verdict.control.v1.CreateGatewayRequest.TagsEntry
-	2,   // 44: verdict.control.v1.CreateGatewayResponse.gateway:type_name -> verdict.control.v1.Gateway
-	2,   // 45: verdict.control.v1.GetGatewayResponse.gateway:type_name -> verdict.control.v1.Gateway
-	2,   // 46: verdict.control.v1.ListGatewaysResponse.gateways:type_name -> verdict.control.v1.Gateway
-	87,  // 47: verdict.control.v1.UpdateGatewayRequest.definition:type_name -> verdict.event.v1.GatewayDefinition
-	2,   // 48: verdict.control.v1.UpdateGatewayResponse.gateway:type_name -> verdict.control.v1.Gateway
-	2,   // 49: verdict.control.v1.DeleteGatewayResponse.gateway:type_name -> verdict.control.v1.Gateway
-	92,  // 50: verdict.control.v1.AttachPolicyEngineRequest.mode:type_name -> verdict.event.v1.EngineMode
-	2,   // 51: verdict.control.v1.AttachPolicyEngineResponse.gateway:type_name -> verdict.control.v1.Gateway
-	2,   // 52: verdict.control.v1.DetachPolicyEngineResponse.gateway:type_name -> verdict.control.v1.Gateway
-	88,  // 53: verdict.control.v1.CreateGatewayTargetRequest.definition:type_name -> verdict.event.v1.TargetDefinition
-	3,   // 54: verdict.control.v1.CreateGatewayTargetResponse.target:type_name -> verdict.control.v1.GatewayTarget
-	3,   // 55: verdict.control.v1.GetGatewayTargetResponse.target:type_name -> verdict.control.v1.GatewayTarget
-	3,   // 56: verdict.control.v1.ListGatewayTargetsResponse.targets:type_name -> verdict.control.v1.GatewayTarget
-	88,  // 57: verdict.control.v1.UpdateGatewayTargetRequest.definition:type_name -> verdict.event.v1.TargetDefinition
-	3,   // 58: verdict.control.v1.UpdateGatewayTargetResponse.target:type_name -> verdict.control.v1.GatewayTarget
-	3,   // 59: verdict.control.v1.DeleteGatewayTargetResponse.target:type_name -> verdict.control.v1.GatewayTarget
-	78,  // 60: verdict.control.v1.TagResourceRequest.tags:type_name -> verdict.control.v1.TagResourceRequest.TagsEntry
-	79,  // 61: verdict.control.v1.TagResourceResponse.tags:type_name -> verdict.control.v1.TagResourceResponse.TagsEntry
-	80,  // 62: verdict.control.v1.UntagResourceResponse.tags:type_name -> verdict.control.v1.UntagResourceResponse.TagsEntry
-	81,  // 63: verdict.control.v1.ListTagsForResourceResponse.tags:type_name -> verdict.control.v1.ListTagsForResourceResponse.TagsEntry
-	85,  // 64: verdict.control.v1.GetAccountSettingsResponse.settings:type_name -> verdict.event.v1.Settings
-	85,  // 65: verdict.control.v1.UpdateAccountSettingsRequest.settings:type_name -> verdict.event.v1.Settings
-	85,  // 66: verdict.control.v1.UpdateAccountSettingsResponse.settings:type_name -> verdict.event.v1.Settings
-	61,  // 67: verdict.control.v1.Change.steps:type_name -> verdict.control.v1.ChangeStep
-	93,  // 68: verdict.control.v1.Change.proposer:type_name -> verdict.event.v1.Actor
-	84,  // 69: verdict.control.v1.Change.proposed_at:type_name -> google.protobuf.Timestamp
-	84,  // 70: verdict.control.v1.Change.expires_at:type_name -> google.protobuf.Timestamp
-	94,  // 71: verdict.control.v1.ChangeStep.thing:type_name -> verdict.event.v1.StreamVersion
-	86,  // 72: verdict.control.v1.ChangeStep.policy:type_name -> verdict.event.v1.PolicyBody
-	87,  // 73: verdict.control.v1.ChangeStep.gateway:type_name -> verdict.event.v1.GatewayDefinition
-	85,  // 74: verdict.control.v1.ChangeStep.settings:type_name -> verdict.event.v1.Settings
-	22,  // 75: verdict.control.v1.ProposeChangeRequest.update_policy:type_name -> verdict.control.v1.UpdatePolicyRequest
-	24,  // 76: verdict.control.v1.ProposeChangeRequest.delete_policy:type_name -> verdict.control.v1.DeletePolicyRequest
-	32,  // 77: verdict.control.v1.ProposeChangeRequest.update_gateway:type_name -> verdict.control.v1.UpdateGatewayRequest
-	36,  // 78: verdict.control.v1.ProposeChangeRequest.attach_policy_engine:type_name -> verdict.control.v1.AttachPolicyEngineRequest
-	38,  // 79: verdict.control.v1.ProposeChangeRequest.detach_policy_engine:type_name -> verdict.control.v1.DetachPolicyEngineRequest
-	14,  // 80: verdict.control.v1.ProposeChangeRequest.update_policy_engine_settings:type_name -> verdict.control.v1.UpdatePolicyEngineSettingsRequest
-	58,  // 81: verdict.control.v1.ProposeChangeRequest.update_account_settings:type_name -> verdict.control.v1.UpdateAccountSettingsRequest
-	60,  // 82: verdict.control.v1.ProposeChangeResponse.change:type_name -> verdict.control.v1.Change
-	60,  // 83: verdict.control.v1.GetChangeResponse.change:type_name -> verdict.control.v1.Change
-	60,  // 84: verdict.control.v1.ListChangesResponse.changes:type_name -> verdict.control.v1.Change
-	61,  // 85: verdict.control.v1.ApproveChangeResponse.steps:type_name -> verdict.control.v1.ChangeStep
-	60,  // 86: verdict.control.v1.RejectChangeResponse.change:type_name -> verdict.control.v1.Change
-	4,   // 87: verdict.control.v1.ControlService.CreatePolicyEngine:input_type -> verdict.control.v1.CreatePolicyEngineRequest
-	6,   // 88: verdict.control.v1.ControlService.GetPolicyEngine:input_type -> verdict.control.v1.GetPolicyEngineRequest
-	8,   // 89: verdict.control.v1.ControlService.ListPolicyEngines:input_type -> verdict.control.v1.ListPolicyEnginesRequest
-	10,  // 90: verdict.control.v1.ControlService.UpdatePolicyEngine:input_type -> verdict.control.v1.UpdatePolicyEngineRequest
-	12,  // 91: verdict.control.v1.ControlService.DeletePolicyEngine:input_type -> verdict.control.v1.DeletePolicyEngineRequest
-	14,  // 92: verdict.control.v1.ControlService.UpdatePolicyEngineSettings:input_type -> verdict.control.v1.UpdatePolicyEngineSettingsRequest
-	16,  // 93: verdict.control.v1.ControlService.CreatePolicy:input_type -> verdict.control.v1.CreatePolicyRequest
-	18,  // 94: verdict.control.v1.ControlService.GetPolicy:input_type -> verdict.control.v1.GetPolicyRequest
-	20,  // 95: verdict.control.v1.ControlService.ListPolicies:input_type -> verdict.control.v1.ListPoliciesRequest
-	22,  // 96: verdict.control.v1.ControlService.UpdatePolicy:input_type -> verdict.control.v1.UpdatePolicyRequest
-	24,  // 97: verdict.control.v1.ControlService.DeletePolicy:input_type -> verdict.control.v1.DeletePolicyRequest
-	26,  // 98: verdict.control.v1.ControlService.CreateGateway:input_type -> verdict.control.v1.CreateGatewayRequest
-	28,  // 99: verdict.control.v1.ControlService.GetGateway:input_type -> verdict.control.v1.GetGatewayRequest
-	30,  // 100: verdict.control.v1.ControlService.ListGateways:input_type -> verdict.control.v1.ListGatewaysRequest
-	32,  // 101: verdict.control.v1.ControlService.UpdateGateway:input_type -> verdict.control.v1.UpdateGatewayRequest
-	34,  // 102: verdict.control.v1.ControlService.DeleteGateway:input_type -> verdict.control.v1.DeleteGatewayRequest
-	36,  // 103: verdict.control.v1.ControlService.AttachPolicyEngine:input_type -> verdict.control.v1.AttachPolicyEngineRequest
-	38,  // 104: verdict.control.v1.ControlService.DetachPolicyEngine:input_type -> verdict.control.v1.DetachPolicyEngineRequest
-	40,  // 105: verdict.control.v1.ControlService.CreateGatewayTarget:input_type -> verdict.control.v1.CreateGatewayTargetRequest
-	42,  // 106: verdict.control.v1.ControlService.GetGatewayTarget:input_type -> verdict.control.v1.GetGatewayTargetRequest
-	44,  // 107: verdict.control.v1.ControlService.ListGatewayTargets:input_type -> verdict.control.v1.ListGatewayTargetsRequest
-	46,  // 108: verdict.control.v1.ControlService.UpdateGatewayTarget:input_type -> verdict.control.v1.UpdateGatewayTargetRequest
-	48,  // 109: verdict.control.v1.ControlService.DeleteGatewayTarget:input_type -> verdict.control.v1.DeleteGatewayTargetRequest
-	50,  // 110: verdict.control.v1.ControlService.TagResource:input_type -> verdict.control.v1.TagResourceRequest
-	52,  // 111: verdict.control.v1.ControlService.UntagResource:input_type -> verdict.control.v1.UntagResourceRequest
-	54,  // 112: verdict.control.v1.ControlService.ListTagsForResource:input_type -> verdict.control.v1.ListTagsForResourceRequest
-	56,  // 113: verdict.control.v1.ControlService.GetAccountSettings:input_type -> verdict.control.v1.GetAccountSettingsRequest
-	58,  // 114: verdict.control.v1.ControlService.UpdateAccountSettings:input_type -> verdict.control.v1.UpdateAccountSettingsRequest
-	62,  // 115: verdict.control.v1.ControlService.ProposeChange:input_type -> verdict.control.v1.ProposeChangeRequest
-	64,  // 116: verdict.control.v1.ControlService.GetChange:input_type -> verdict.control.v1.GetChangeRequest
-	66,  // 117: verdict.control.v1.ControlService.ListChanges:input_type -> verdict.control.v1.ListChangesRequest
-	68,  // 118: verdict.control.v1.ControlService.ApproveChange:input_type -> verdict.control.v1.ApproveChangeRequest
-	70,  // 119: verdict.control.v1.ControlService.RejectChange:input_type -> verdict.control.v1.RejectChangeRequest
-	5,   // 120: verdict.control.v1.ControlService.CreatePolicyEngine:output_type -> verdict.control.v1.CreatePolicyEngineResponse
-	7,   // 121: verdict.control.v1.ControlService.GetPolicyEngine:output_type -> verdict.control.v1.GetPolicyEngineResponse
-	9,   // 122: verdict.control.v1.ControlService.ListPolicyEngines:output_type -> verdict.control.v1.ListPolicyEnginesResponse
-	11,  // 123: verdict.control.v1.ControlService.UpdatePolicyEngine:output_type -> verdict.control.v1.UpdatePolicyEngineResponse
-	13,  // 124: verdict.control.v1.ControlService.DeletePolicyEngine:output_type -> verdict.control.v1.DeletePolicyEngineResponse
-	15,  // 125: verdict.control.v1.ControlService.UpdatePolicyEngineSettings:output_type -> verdict.control.v1.UpdatePolicyEngineSettingsResponse
-	17,  // 126: verdict.control.v1.ControlService.CreatePolicy:output_type -> verdict.control.v1.CreatePolicyResponse
-	19,  // 127: verdict.control.v1.ControlService.GetPolicy:output_type -> verdict.control.v1.GetPolicyResponse
-	21,  // 128: verdict.control.v1.ControlService.ListPolicies:output_type -> verdict.control.v1.ListPoliciesResponse
-	23,  // 129: verdict.control.v1.ControlService.UpdatePolicy:output_type -> verdict.control.v1.UpdatePolicyResponse
-	25,  // 130: verdict.control.v1.ControlService.DeletePolicy:output_type -> verdict.control.v1.DeletePolicyResponse
-	27,  // 131: verdict.control.v1.ControlService.CreateGateway:output_type -> verdict.control.v1.CreateGatewayResponse
-	29,  // 132: verdict.control.v1.ControlService.GetGateway:output_type -> verdict.control.v1.GetGatewayResponse
-	31,  // 133: verdict.control.v1.ControlService.ListGateways:output_type -> verdict.control.v1.ListGatewaysResponse
-	33,  // 134: verdict.control.v1.ControlService.UpdateGateway:output_type -> verdict.control.v1.UpdateGatewayResponse
-	35,  // 135: verdict.control.v1.ControlService.DeleteGateway:output_type -> verdict.control.v1.DeleteGatewayResponse
-	37,  // 136: verdict.control.v1.ControlService.AttachPolicyEngine:output_type -> verdict.control.v1.AttachPolicyEngineResponse
-	39,  // 137: verdict.control.v1.ControlService.DetachPolicyEngine:output_type -> verdict.control.v1.DetachPolicyEngineResponse
-	41,  // 138: verdict.control.v1.ControlService.CreateGatewayTarget:output_type -> verdict.control.v1.CreateGatewayTargetResponse
-	43,  // 139: verdict.control.v1.ControlService.GetGatewayTarget:output_type -> verdict.control.v1.GetGatewayTargetResponse
-	45,  // 140: verdict.control.v1.ControlService.ListGatewayTargets:output_type -> verdict.control.v1.ListGatewayTargetsResponse
-	47,  // 141: verdict.control.v1.ControlService.UpdateGatewayTarget:output_type -> verdict.control.v1.UpdateGatewayTargetResponse
-	49,  // 142: verdict.control.v1.ControlService.DeleteGatewayTarget:output_type -> verdict.control.v1.DeleteGatewayTargetResponse
-	51,  // 143: verdict.control.v1.ControlService.TagResource:output_type -> verdict.control.v1.TagResourceResponse
-	53,  // 144: verdict.control.v1.ControlService.UntagResource:output_type -> verdict.control.v1.UntagResourceResponse
-	55,  // 145: verdict.control.v1.ControlService.ListTagsForResource:output_type -> verdict.control.v1.ListTagsForResourceResponse
-	57,  // 146: verdict.control.v1.ControlService.GetAccountSettings:output_type -> verdict.control.v1.GetAccountSettingsResponse
-	59,  // 147: verdict.control.v1.ControlService.UpdateAccountSettings:output_type -> verdict.control.v1.UpdateAccountSettingsResponse
-	63,  // 148: verdict.control.v1.ControlService.ProposeChange:output_type -> verdict.control.v1.ProposeChangeResponse
-	65,  // 149: verdict.control.v1.ControlService.GetChange:output_type -> verdict.control.v1.GetChangeResponse
-	67,  // 150: verdict.control.v1.ControlService.ListChanges:output_type -> verdict.control.v1.ListChangesResponse
-	69,  // 151: verdict.control.v1.ControlService.ApproveChange:output_type -> verdict.control.v1.ApproveChangeResponse
-	71,  // 152: verdict.control.v1.ControlService.RejectChange:output_type -> verdict.control.v1.RejectChangeResponse
-	120, // [120:153] is the sub-list for method output_type
-	87,  // [87:120] is the sub-list for method input_type
-	87,  // [87:87] is the sub-list for extension type_name
-	87,  // [87:87] is the sub-list for extension extendee
-	0,   // [0:87] is the sub-list for field type_name
+	89,  // 0: verdict.control.v1.PolicyEngine.definition:type_name -> verdict.event.v1.EngineDefinition
+	90,  // 1: verdict.control.v1.PolicyEngine.status:type_name -> verdict.event.v1.Status
+	91,  // 2: verdict.control.v1.PolicyEngine.created_at:type_name -> google.protobuf.Timestamp
+	91,  // 3: verdict.control.v1.PolicyEngine.updated_at:type_name -> google.protobuf.Timestamp
+	79,  // 4: verdict.control.v1.PolicyEngine.tags:type_name -> verdict.control.v1.PolicyEngine.TagsEntry
+	92,  // 5: verdict.control.v1.PolicyEngine.settings:type_name -> verdict.event.v1.Settings
+	90,  // 6: verdict.control.v1.Policy.status:type_name -> verdict.event.v1.Status
+	93,  // 7: verdict.control.v1.Policy.in_force:type_name -> verdict.event.v1.PolicyBody
+	93,  // 8: verdict.control.v1.Policy.candidate:type_name -> verdict.event.v1.PolicyBody
+	91,  // 9: verdict.control.v1.Policy.created_at:type_name -> google.protobuf.Timestamp
+	91,  // 10: verdict.control.v1.Policy.updated_at:type_name -> google.protobuf.Timestamp
+	80,  // 11: verdict.control.v1.Policy.tags:type_name -> verdict.control.v1.Policy.TagsEntry
+	94,  // 12: verdict.control.v1.Gateway.definition:type_name -> verdict.event.v1.GatewayDefinition
+	90,  // 13: verdict.control.v1.Gateway.status:type_name -> verdict.event.v1.Status
+	91,  // 14: verdict.control.v1.Gateway.created_at:type_name -> google.protobuf.Timestamp
+	91,  // 15: verdict.control.v1.Gateway.updated_at:type_name -> google.protobuf.Timestamp
+	81,  // 16: verdict.control.v1.Gateway.tags:type_name -> verdict.control.v1.Gateway.TagsEntry
+	95,  // 17: verdict.control.v1.GatewayTarget.definition:type_name -> verdict.event.v1.TargetDefinition
+	90,  // 18: verdict.control.v1.GatewayTarget.status:type_name -> verdict.event.v1.Status
+	91,  // 19: verdict.control.v1.GatewayTarget.created_at:type_name -> google.protobuf.Timestamp
+	91,  // 20: verdict.control.v1.GatewayTarget.updated_at:type_name -> google.protobuf.Timestamp
+	89,  // 21: verdict.control.v1.CreatePolicyEngineRequest.definition:type_name -> verdict.event.v1.EngineDefinition
+	82,  // 22: verdict.control.v1.CreatePolicyEngineRequest.tags:type_name -> verdict.control.v1.CreatePolicyEngineRequest.TagsEntry
+	2,   // 23: verdict.control.v1.CreatePolicyEngineResponse.policy_engine:type_name -> verdict.control.v1.PolicyEngine
+	2,   // 24: verdict.control.v1.GetPolicyEngineResponse.policy_engine:type_name -> verdict.control.v1.PolicyEngine
+	2,   // 25: verdict.control.v1.ListPolicyEnginesResponse.policy_engines:type_name -> verdict.control.v1.PolicyEngine
+	2,   // 26: verdict.control.v1.UpdatePolicyEngineResponse.policy_engine:type_name -> verdict.control.v1.PolicyEngine
+	2,   // 27: verdict.control.v1.DeletePolicyEngineResponse.policy_engine:type_name -> verdict.control.v1.PolicyEngine
+	92,  // 28: verdict.control.v1.UpdatePolicyEngineSettingsRequest.settings:type_name -> verdict.event.v1.Settings
+	2,   // 29: verdict.control.v1.UpdatePolicyEngineSettingsResponse.policy_engine:type_name -> verdict.control.v1.PolicyEngine
+	96,  // 30: verdict.control.v1.CreatePolicyRequest.definition:type_name -> verdict.event.v1.PolicyDefinition
+	97,  // 31: verdict.control.v1.CreatePolicyRequest.enforcement_mode:type_name -> verdict.event.v1.EnforcementMode
+	98,  // 32: verdict.control.v1.CreatePolicyRequest.validation_mode:type_name -> verdict.event.v1.ValidationMode
+	83,  // 33: verdict.control.v1.CreatePolicyRequest.tags:type_name -> verdict.control.v1.CreatePolicyRequest.TagsEntry
+	3,   // 34: verdict.control.v1.CreatePolicyResponse.policy:type_name -> verdict.control.v1.Policy
+	3,   // 35: verdict.control.v1.GetPolicyResponse.policy:type_name -> verdict.control.v1.Policy
+	3,   // 36: verdict.control.v1.ListPoliciesResponse.policies:type_name -> verdict.control.v1.Policy
+	96,  // 37: verdict.control.v1.UpdatePolicyRequest.definition:type_name -> verdict.event.v1.PolicyDefinition
+	97,  // 38: verdict.control.v1.UpdatePolicyRequest.enforcement_mode:type_name -> verdict.event.v1.EnforcementMode
+	98,  // 39: verdict.control.v1.UpdatePolicyRequest.validation_mode:type_name -> verdict.event.v1.ValidationMode
+	3,   // 40: verdict.control.v1.UpdatePolicyResponse.policy:type_name -> verdict.control.v1.Policy
+	3,   // 41: verdict.control.v1.DeletePolicyResponse.policy:type_name -> verdict.control.v1.Policy
+	94,  // 42: verdict.control.v1.CreateGatewayRequest.definition:type_name -> verdict.event.v1.GatewayDefinition
+	84,  // 43: verdict.control.v1.CreateGatewayRequest.tags:type_name -> verdict.control.v1.CreateGatewayRequest.TagsEntry
+	4,   // 44: verdict.control.v1.CreateGatewayResponse.gateway:type_name -> verdict.control.v1.Gateway
+	4,   // 45: verdict.control.v1.GetGatewayResponse.gateway:type_name -> verdict.control.v1.Gateway
+	4,   // 46: verdict.control.v1.ListGatewaysResponse.gateways:type_name -> verdict.control.v1.Gateway
+	94,  // 47: verdict.control.v1.UpdateGatewayRequest.definition:type_name -> verdict.event.v1.GatewayDefinition
+	4,   // 48: verdict.control.v1.UpdateGatewayResponse.gateway:type_name -> verdict.control.v1.Gateway
+	4,   // 49: verdict.control.v1.DeleteGatewayResponse.gateway:type_name -> verdict.control.v1.Gateway
+	99,  // 50: verdict.control.v1.AttachPolicyEngineRequest.mode:type_name -> verdict.event.v1.EngineMode
+	4,   // 51: verdict.control.v1.AttachPolicyEngineResponse.gateway:type_name -> verdict.control.v1.Gateway
+	4,   // 52: verdict.control.v1.DetachPolicyEngineResponse.gateway:type_name -> verdict.control.v1.Gateway
+	95,  // 53: verdict.control.v1.CreateGatewayTargetRequest.definition:type_name -> verdict.event.v1.TargetDefinition
+	5,   // 54: verdict.control.v1.CreateGatewayTargetResponse.target:type_name -> verdict.control.v1.GatewayTarget
+	5,   // 55: verdict.control.v1.GetGatewayTargetResponse.target:type_name -> verdict.control.v1.GatewayTarget
+	5,   // 56: verdict.control.v1.ListGatewayTargetsResponse.targets:type_name -> verdict.control.v1.GatewayTarget
+	95,  // 57: verdict.control.v1.UpdateGatewayTargetRequest.definition:type_name -> verdict.event.v1.TargetDefinition
+	5,   // 58: verdict.control.v1.UpdateGatewayTargetResponse.target:type_name -> verdict.control.v1.GatewayTarget
+	5,   // 59: verdict.control.v1.DeleteGatewayTargetResponse.target:type_name -> verdict.control.v1.GatewayTarget
+	85,  // 60: verdict.control.v1.TagResourceRequest.tags:type_name -> verdict.control.v1.TagResourceRequest.TagsEntry
+	86,  // 61: verdict.control.v1.TagResourceResponse.tags:type_name -> verdict.control.v1.TagResourceResponse.TagsEntry
+	87,  // 62: verdict.control.v1.UntagResourceResponse.tags:type_name -> verdict.control.v1.UntagResourceResponse.TagsEntry
+	88,  // 63: verdict.control.v1.ListTagsForResourceResponse.tags:type_name -> verdict.control.v1.ListTagsForResourceResponse.TagsEntry
+	92,  // 64: verdict.control.v1.GetAccountSettingsResponse.settings:type_name -> verdict.event.v1.Settings
+	92,  // 65: verdict.control.v1.UpdateAccountSettingsRequest.settings:type_name -> verdict.event.v1.Settings
+	92,  // 66: verdict.control.v1.UpdateAccountSettingsResponse.settings:type_name -> verdict.event.v1.Settings
+	63,  // 67: verdict.control.v1.Change.steps:type_name -> verdict.control.v1.ChangeStep
+	100, // 68: verdict.control.v1.Change.proposer:type_name -> verdict.event.v1.Actor
+	91,  // 69: verdict.control.v1.Change.proposed_at:type_name -> google.protobuf.Timestamp
+	91,  // 70: verdict.control.v1.Change.expires_at:type_name -> google.protobuf.Timestamp
+	101, // 71: verdict.control.v1.ChangeStep.thing:type_name -> verdict.event.v1.StreamVersion
+	93,  // 72: verdict.control.v1.ChangeStep.policy:type_name -> verdict.event.v1.PolicyBody
+	94,  // 73: verdict.control.v1.ChangeStep.gateway:type_name -> verdict.event.v1.GatewayDefinition
+	92,  // 74: verdict.control.v1.ChangeStep.settings:type_name -> verdict.event.v1.Settings
+	24,  // 75: verdict.control.v1.ProposeChangeRequest.update_policy:type_name -> verdict.control.v1.UpdatePolicyRequest
+	26,  // 76: verdict.control.v1.ProposeChangeRequest.delete_policy:type_name -> verdict.control.v1.DeletePolicyRequest
+	34,  // 77: verdict.control.v1.ProposeChangeRequest.update_gateway:type_name -> verdict.control.v1.UpdateGatewayRequest
+	38,  // 78: verdict.control.v1.ProposeChangeRequest.attach_policy_engine:type_name -> verdict.control.v1.AttachPolicyEngineRequest
+	40,  // 79: verdict.control.v1.ProposeChangeRequest.detach_policy_engine:type_name -> verdict.control.v1.DetachPolicyEngineRequest
+	16,  // 80: verdict.control.v1.ProposeChangeRequest.update_policy_engine_settings:type_name -> verdict.control.v1.UpdatePolicyEngineSettingsRequest
+	60,  // 81: verdict.control.v1.ProposeChangeRequest.update_account_settings:type_name -> verdict.control.v1.UpdateAccountSettingsRequest
+	62,  // 82: verdict.control.v1.ProposeChangeResponse.change:type_name -> verdict.control.v1.Change
+	62,  // 83: verdict.control.v1.GetChangeResponse.change:type_name -> verdict.control.v1.Change
+	62,  // 84: verdict.control.v1.ListChangesResponse.changes:type_name -> verdict.control.v1.Change
+	63,  // 85: verdict.control.v1.ApproveChangeResponse.steps:type_name -> verdict.control.v1.ChangeStep
+	62,  // 86: verdict.control.v1.RejectChangeResponse.change:type_name -> verdict.control.v1.Change
+	76,  // 87: verdict.control.v1.PropagationResponse.nodes:type_name -> verdict.control.v1.NodePropagation
+	0,   // 88: verdict.control.v1.NodePropagation.standing:type_name -> verdict.control.v1.NodeStanding
+	1,   // 89: verdict.control.v1.WaitForRevisionRequest.wait_for:type_name -> verdict.control.v1.WaitFor
+	6,   // 90: verdict.control.v1.ControlService.CreatePolicyEngine:input_type -> verdict.control.v1.CreatePolicyEngineRequest
+	8,   // 91: verdict.control.v1.ControlService.GetPolicyEngine:input_type -> verdict.control.v1.GetPolicyEngineRequest
+	10,  // 92: verdict.control.v1.ControlService.ListPolicyEngines:input_type -> verdict.control.v1.ListPolicyEnginesRequest
+	12,  // 93: verdict.control.v1.ControlService.UpdatePolicyEngine:input_type -> verdict.control.v1.UpdatePolicyEngineRequest
+	14,  // 94: verdict.control.v1.ControlService.DeletePolicyEngine:input_type -> verdict.control.v1.DeletePolicyEngineRequest
+	16,  // 95: verdict.control.v1.ControlService.UpdatePolicyEngineSettings:input_type -> verdict.control.v1.UpdatePolicyEngineSettingsRequest
+	18,  // 96: verdict.control.v1.ControlService.CreatePolicy:input_type -> verdict.control.v1.CreatePolicyRequest
+	20,  // 97: verdict.control.v1.ControlService.GetPolicy:input_type -> verdict.control.v1.GetPolicyRequest
+	22,  // 98: verdict.control.v1.ControlService.ListPolicies:input_type -> verdict.control.v1.ListPoliciesRequest
+	24,  // 99: verdict.control.v1.ControlService.UpdatePolicy:input_type -> verdict.control.v1.UpdatePolicyRequest
+	26,  // 100: verdict.control.v1.ControlService.DeletePolicy:input_type -> verdict.control.v1.DeletePolicyRequest
+	28,  // 101: verdict.control.v1.ControlService.CreateGateway:input_type -> verdict.control.v1.CreateGatewayRequest
+	30,  // 102: verdict.control.v1.ControlService.GetGateway:input_type -> verdict.control.v1.GetGatewayRequest
+	32,  // 103: verdict.control.v1.ControlService.ListGateways:input_type -> verdict.control.v1.ListGatewaysRequest
+	34,  // 104: verdict.control.v1.ControlService.UpdateGateway:input_type -> verdict.control.v1.UpdateGatewayRequest
+	36,  // 105: verdict.control.v1.ControlService.DeleteGateway:input_type -> verdict.control.v1.DeleteGatewayRequest
+	38,  // 106: verdict.control.v1.ControlService.AttachPolicyEngine:input_type -> verdict.control.v1.AttachPolicyEngineRequest
+	40,  // 107: verdict.control.v1.ControlService.DetachPolicyEngine:input_type -> verdict.control.v1.DetachPolicyEngineRequest
+	42,  // 108: verdict.control.v1.ControlService.CreateGatewayTarget:input_type -> verdict.control.v1.CreateGatewayTargetRequest
+	44,  // 109: verdict.control.v1.ControlService.GetGatewayTarget:input_type -> verdict.control.v1.GetGatewayTargetRequest
+	46,  // 110: verdict.control.v1.ControlService.ListGatewayTargets:input_type -> verdict.control.v1.ListGatewayTargetsRequest
+	48,  // 111: verdict.control.v1.ControlService.UpdateGatewayTarget:input_type -> verdict.control.v1.UpdateGatewayTargetRequest
+	50,  // 112: verdict.control.v1.ControlService.DeleteGatewayTarget:input_type -> verdict.control.v1.DeleteGatewayTargetRequest
+	52,  // 113: verdict.control.v1.ControlService.TagResource:input_type -> verdict.control.v1.TagResourceRequest
+	54,  // 114: verdict.control.v1.ControlService.UntagResource:input_type -> verdict.control.v1.UntagResourceRequest
+	56,  // 115: verdict.control.v1.ControlService.ListTagsForResource:input_type -> verdict.control.v1.ListTagsForResourceRequest
+	58,  // 116: verdict.control.v1.ControlService.GetAccountSettings:input_type -> verdict.control.v1.GetAccountSettingsRequest
+	60,  // 117: verdict.control.v1.ControlService.UpdateAccountSettings:input_type -> verdict.control.v1.UpdateAccountSettingsRequest
+	64,  // 118: verdict.control.v1.ControlService.ProposeChange:input_type -> verdict.control.v1.ProposeChangeRequest
+	66,  // 119: verdict.control.v1.ControlService.GetChange:input_type -> verdict.control.v1.GetChangeRequest
+	68,  // 120: verdict.control.v1.ControlService.ListChanges:input_type -> verdict.control.v1.ListChangesRequest
+	70,  // 121: verdict.control.v1.ControlService.ApproveChange:input_type -> verdict.control.v1.ApproveChangeRequest
+	72,  // 122: verdict.control.v1.ControlService.RejectChange:input_type -> verdict.control.v1.RejectChangeRequest
+	74,  // 123: verdict.control.v1.ControlService.Propagation:input_type -> verdict.control.v1.PropagationRequest
+	77,  // 124: verdict.control.v1.ControlService.WaitForRevision:input_type -> verdict.control.v1.WaitForRevisionRequest
+	7,   // 125: verdict.control.v1.ControlService.CreatePolicyEngine:output_type -> verdict.control.v1.CreatePolicyEngineResponse
+	9,   // 126: verdict.control.v1.ControlService.GetPolicyEngine:output_type -> verdict.control.v1.GetPolicyEngineResponse
+	11,  // 127: verdict.control.v1.ControlService.ListPolicyEngines:output_type -> verdict.control.v1.ListPolicyEnginesResponse
+	13,  // 128: verdict.control.v1.ControlService.UpdatePolicyEngine:output_type -> verdict.control.v1.UpdatePolicyEngineResponse
+	15,  // 129: verdict.control.v1.ControlService.DeletePolicyEngine:output_type -> verdict.control.v1.DeletePolicyEngineResponse
+	17,  // 130: verdict.control.v1.ControlService.UpdatePolicyEngineSettings:output_type -> verdict.control.v1.UpdatePolicyEngineSettingsResponse
+	19,  // 131: verdict.control.v1.ControlService.CreatePolicy:output_type -> verdict.control.v1.CreatePolicyResponse
+	21,  // 132: verdict.control.v1.ControlService.GetPolicy:output_type -> verdict.control.v1.GetPolicyResponse
+	23,  // 133: verdict.control.v1.ControlService.ListPolicies:output_type -> verdict.control.v1.ListPoliciesResponse
+	25,  // 134: verdict.control.v1.ControlService.UpdatePolicy:output_type -> verdict.control.v1.UpdatePolicyResponse
+	27,  // 135: verdict.control.v1.ControlService.DeletePolicy:output_type -> verdict.control.v1.DeletePolicyResponse
+	29,  // 136: verdict.control.v1.ControlService.CreateGateway:output_type -> verdict.control.v1.CreateGatewayResponse
+	31,  // 137: verdict.control.v1.ControlService.GetGateway:output_type -> verdict.control.v1.GetGatewayResponse
+	33,  // 138: verdict.control.v1.ControlService.ListGateways:output_type -> verdict.control.v1.ListGatewaysResponse
+	35,  // 139: verdict.control.v1.ControlService.UpdateGateway:output_type -> verdict.control.v1.UpdateGatewayResponse
+	37,  // 140: verdict.control.v1.ControlService.DeleteGateway:output_type -> verdict.control.v1.DeleteGatewayResponse
+	39,  // 141: verdict.control.v1.ControlService.AttachPolicyEngine:output_type -> verdict.control.v1.AttachPolicyEngineResponse
+	41,  // 142: verdict.control.v1.ControlService.DetachPolicyEngine:output_type -> verdict.control.v1.DetachPolicyEngineResponse
+	43,  // 143: verdict.control.v1.ControlService.CreateGatewayTarget:output_type -> verdict.control.v1.CreateGatewayTargetResponse
+	45,  // 144: verdict.control.v1.ControlService.GetGatewayTarget:output_type -> verdict.control.v1.GetGatewayTargetResponse
+	47,  // 145: verdict.control.v1.ControlService.ListGatewayTargets:output_type -> verdict.control.v1.ListGatewayTargetsResponse
+	49,  // 146: verdict.control.v1.ControlService.UpdateGatewayTarget:output_type -> verdict.control.v1.UpdateGatewayTargetResponse
+	51,  // 147: verdict.control.v1.ControlService.DeleteGatewayTarget:output_type -> verdict.control.v1.DeleteGatewayTargetResponse
+	53,  // 148: verdict.control.v1.ControlService.TagResource:output_type -> verdict.control.v1.TagResourceResponse
+	55,  // 149: verdict.control.v1.ControlService.UntagResource:output_type -> verdict.control.v1.UntagResourceResponse
+	57,  // 150: verdict.control.v1.ControlService.ListTagsForResource:output_type -> verdict.control.v1.ListTagsForResourceResponse
+	59,  // 151: verdict.control.v1.ControlService.GetAccountSettings:output_type -> verdict.control.v1.GetAccountSettingsResponse
+	61,  // 152: verdict.control.v1.ControlService.UpdateAccountSettings:output_type -> verdict.control.v1.UpdateAccountSettingsResponse
+	65,  // 153: verdict.control.v1.ControlService.ProposeChange:output_type -> verdict.control.v1.ProposeChangeResponse
+	67,  // 154: verdict.control.v1.ControlService.GetChange:output_type -> verdict.control.v1.GetChangeResponse
+	69,  // 155: verdict.control.v1.ControlService.ListChanges:output_type -> verdict.control.v1.ListChangesResponse
+	71,  // 156: verdict.control.v1.ControlService.ApproveChange:output_type -> verdict.control.v1.ApproveChangeResponse
+	73,  // 157: verdict.control.v1.ControlService.RejectChange:output_type -> verdict.control.v1.RejectChangeResponse
+	75,  // 158: verdict.control.v1.ControlService.Propagation:output_type -> verdict.control.v1.PropagationResponse
+	78,  // 159: verdict.control.v1.ControlService.WaitForRevision:output_type -> verdict.control.v1.WaitForRevisionResponse
+	125, // [125:160] is the sub-list for method output_type
+	90,  // [90:125] is the sub-list for method input_type
+	90,  // [90:90] is the sub-list for extension type_name
+	90,  // [90:90] is the sub-list for extension extendee
+	0,   // [0:90] is the sub-list for field type_name
 }
 
 func init() { file_verdict_control_v1_control_service_proto_init() }
@@ -5616,18 +6171,21 @@ func file_verdict_control_v1_control_service_proto_init() {
 		(*ProposeChangeRequest_UpdatePolicyEngineSettings)(nil),
 		(*ProposeChangeRequest_UpdateAccountSettings)(nil),
 	}
+	file_verdict_control_v1_control_service_proto_msgTypes[73].OneofWrappers = []any{}
+	file_verdict_control_v1_control_service_proto_msgTypes[74].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_verdict_control_v1_control_service_proto_rawDesc), len(file_verdict_control_v1_control_service_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   82,
+			NumEnums:      2,
+			NumMessages:   87,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_verdict_control_v1_control_service_proto_goTypes,
 		DependencyIndexes: file_verdict_control_v1_control_service_proto_depIdxs,
+		EnumInfos:         file_verdict_control_v1_control_service_proto_enumTypes,
 		MessageInfos:      file_verdict_control_v1_control_service_proto_msgTypes,
 	}.Build()
 	File_verdict_control_v1_control_service_proto = out.File

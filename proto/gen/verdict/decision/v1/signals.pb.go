@@ -21,7 +21,8 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// NodeReport is published by each node on verdict.node.<node> once a second: which state it decides with.
+// NodeReport is published by each node on verdict.node.<node> once a second, and soon after its state has changed: which state
+// it decides with.
 type NodeReport struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The node.
@@ -41,7 +42,9 @@ type NodeReport struct {
 	// Version of the node's program.
 	Build string `protobuf:"bytes,8,opt,name=build,proto3" json:"build,omitempty"`
 	// Why it no longer follows; empty while it does.
-	Stopped       string `protobuf:"bytes,9,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	Stopped string `protobuf:"bytes,9,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	// The node has ended in order, and decides nothing any more. It is the last report of this boot.
+	Ended         bool `protobuf:"varint,10,opt,name=ended,proto3" json:"ended,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -137,6 +140,13 @@ func (x *NodeReport) GetStopped() string {
 		return x.Stopped
 	}
 	return ""
+}
+
+func (x *NodeReport) GetEnded() bool {
+	if x != nil {
+		return x.Ended
+	}
+	return false
 }
 
 // Ingested is published by audit on verdict.ingested.<node>, when it changes and every 10 seconds: what of the node's
@@ -320,7 +330,7 @@ var File_verdict_decision_v1_signals_proto protoreflect.FileDescriptor
 
 const file_verdict_decision_v1_signals_proto_rawDesc = "" +
 	"\n" +
-	"!verdict/decision/v1/signals.proto\x12\x13verdict.decision.v1\"\x8a\x02\n" +
+	"!verdict/decision/v1/signals.proto\x12\x13verdict.decision.v1\"\xa0\x02\n" +
 	"\n" +
 	"NodeReport\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
@@ -331,7 +341,9 @@ const file_verdict_decision_v1_signals_proto_rawDesc = "" +
 	"\x0ereported_at_us\x18\x06 \x01(\x03R\freportedAtUs\x12&\n" +
 	"\fstaleness_us\x18\a \x01(\x04H\x00R\vstalenessUs\x88\x01\x01\x12\x14\n" +
 	"\x05build\x18\b \x01(\tR\x05build\x12\x18\n" +
-	"\astopped\x18\t \x01(\tR\astoppedB\x0f\n" +
+	"\astopped\x18\t \x01(\tR\astopped\x12\x14\n" +
+	"\x05ended\x18\n" +
+	" \x01(\bR\x05endedB\x0f\n" +
 	"\r_staleness_us\"\xb7\x01\n" +
 	"\bIngested\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x127\n" +

@@ -132,6 +132,12 @@ const (
 	// ControlServiceRejectChangeProcedure is the fully-qualified name of the ControlService's
 	// RejectChange RPC.
 	ControlServiceRejectChangeProcedure = "/verdict.control.v1.ControlService/RejectChange"
+	// ControlServicePropagationProcedure is the fully-qualified name of the ControlService's
+	// Propagation RPC.
+	ControlServicePropagationProcedure = "/verdict.control.v1.ControlService/Propagation"
+	// ControlServiceWaitForRevisionProcedure is the fully-qualified name of the ControlService's
+	// WaitForRevision RPC.
+	ControlServiceWaitForRevisionProcedure = "/verdict.control.v1.ControlService/WaitForRevision"
 )
 
 // ControlServiceClient is a client for the verdict.control.v1.ControlService service.
@@ -203,6 +209,16 @@ type ControlServiceClient interface {
 	ApproveChange(context.Context, *v1.ApproveChangeRequest) (*v1.ApproveChangeResponse, error)
 	// RejectChange throws a change away; its proposer may too.
 	RejectChange(context.Context, *v1.RejectChangeRequest) (*v1.RejectChangeResponse, error)
+	// Propagation shows which decision node decides with which revision, as the nodes' reports say that have reached this replica.
+	// It is about all accounts, and so for operators.
+	Propagation(context.Context, *v1.PropagationRequest) (*v1.PropagationResponse, error)
+	// WaitForRevision returns when a write is in force on the decision nodes, or shortly before the deadline with the names of those
+	// on which it may not be. A node counts that has reported the revision, as part of this log. A node that has fallen silent
+	// counts as well from when it must deny what the account asks of it: it denies when it cannot prove its state fresh, as the
+	// account and all of its engines have been set since before that node's last report, and the staleness bound has passed since
+	// that report and since the revision. Nodes that have not reported since this replica of control started, or for a day, it does
+	// not know.
+	WaitForRevision(context.Context, *v1.WaitForRevisionRequest) (*v1.WaitForRevisionResponse, error)
 }
 
 // NewControlServiceClient constructs a client for the verdict.control.v1.ControlService service. By
@@ -414,6 +430,18 @@ func NewControlServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(controlServiceMethods.ByName("RejectChange")),
 			connect.WithClientOptions(opts...),
 		),
+		propagation: connect.NewClient[v1.PropagationRequest, v1.PropagationResponse](
+			httpClient,
+			baseURL+ControlServicePropagationProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("Propagation")),
+			connect.WithClientOptions(opts...),
+		),
+		waitForRevision: connect.NewClient[v1.WaitForRevisionRequest, v1.WaitForRevisionResponse](
+			httpClient,
+			baseURL+ControlServiceWaitForRevisionProcedure,
+			connect.WithSchema(controlServiceMethods.ByName("WaitForRevision")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -452,6 +480,8 @@ type controlServiceClient struct {
 	listChanges                *connect.Client[v1.ListChangesRequest, v1.ListChangesResponse]
 	approveChange              *connect.Client[v1.ApproveChangeRequest, v1.ApproveChangeResponse]
 	rejectChange               *connect.Client[v1.RejectChangeRequest, v1.RejectChangeResponse]
+	propagation                *connect.Client[v1.PropagationRequest, v1.PropagationResponse]
+	waitForRevision            *connect.Client[v1.WaitForRevisionRequest, v1.WaitForRevisionResponse]
 }
 
 // CreatePolicyEngine calls verdict.control.v1.ControlService.CreatePolicyEngine.
@@ -751,6 +781,24 @@ func (c *controlServiceClient) RejectChange(ctx context.Context, req *v1.RejectC
 	return nil, err
 }
 
+// Propagation calls verdict.control.v1.ControlService.Propagation.
+func (c *controlServiceClient) Propagation(ctx context.Context, req *v1.PropagationRequest) (*v1.PropagationResponse, error) {
+	response, err := c.propagation.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// WaitForRevision calls verdict.control.v1.ControlService.WaitForRevision.
+func (c *controlServiceClient) WaitForRevision(ctx context.Context, req *v1.WaitForRevisionRequest) (*v1.WaitForRevisionResponse, error) {
+	response, err := c.waitForRevision.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // ControlServiceHandler is an implementation of the verdict.control.v1.ControlService service.
 type ControlServiceHandler interface {
 	// CreatePolicyEngine makes an engine, which is ACTIVE at once.
@@ -820,6 +868,16 @@ type ControlServiceHandler interface {
 	ApproveChange(context.Context, *v1.ApproveChangeRequest) (*v1.ApproveChangeResponse, error)
 	// RejectChange throws a change away; its proposer may too.
 	RejectChange(context.Context, *v1.RejectChangeRequest) (*v1.RejectChangeResponse, error)
+	// Propagation shows which decision node decides with which revision, as the nodes' reports say that have reached this replica.
+	// It is about all accounts, and so for operators.
+	Propagation(context.Context, *v1.PropagationRequest) (*v1.PropagationResponse, error)
+	// WaitForRevision returns when a write is in force on the decision nodes, or shortly before the deadline with the names of those
+	// on which it may not be. A node counts that has reported the revision, as part of this log. A node that has fallen silent
+	// counts as well from when it must deny what the account asks of it: it denies when it cannot prove its state fresh, as the
+	// account and all of its engines have been set since before that node's last report, and the staleness bound has passed since
+	// that report and since the revision. Nodes that have not reported since this replica of control started, or for a day, it does
+	// not know.
+	WaitForRevision(context.Context, *v1.WaitForRevisionRequest) (*v1.WaitForRevisionResponse, error)
 }
 
 // NewControlServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -1027,6 +1085,18 @@ func NewControlServiceHandler(svc ControlServiceHandler, opts ...connect.Handler
 		connect.WithSchema(controlServiceMethods.ByName("RejectChange")),
 		connect.WithHandlerOptions(opts...),
 	)
+	controlServicePropagationHandler := connect.NewUnaryHandlerSimple(
+		ControlServicePropagationProcedure,
+		svc.Propagation,
+		connect.WithSchema(controlServiceMethods.ByName("Propagation")),
+		connect.WithHandlerOptions(opts...),
+	)
+	controlServiceWaitForRevisionHandler := connect.NewUnaryHandlerSimple(
+		ControlServiceWaitForRevisionProcedure,
+		svc.WaitForRevision,
+		connect.WithSchema(controlServiceMethods.ByName("WaitForRevision")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/verdict.control.v1.ControlService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ControlServiceCreatePolicyEngineProcedure:
@@ -1095,6 +1165,10 @@ func NewControlServiceHandler(svc ControlServiceHandler, opts ...connect.Handler
 			controlServiceApproveChangeHandler.ServeHTTP(w, r)
 		case ControlServiceRejectChangeProcedure:
 			controlServiceRejectChangeHandler.ServeHTTP(w, r)
+		case ControlServicePropagationProcedure:
+			controlServicePropagationHandler.ServeHTTP(w, r)
+		case ControlServiceWaitForRevisionProcedure:
+			controlServiceWaitForRevisionHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -1234,4 +1308,12 @@ func (UnimplementedControlServiceHandler) ApproveChange(context.Context, *v1.App
 
 func (UnimplementedControlServiceHandler) RejectChange(context.Context, *v1.RejectChangeRequest) (*v1.RejectChangeResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("verdict.control.v1.ControlService.RejectChange is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) Propagation(context.Context, *v1.PropagationRequest) (*v1.PropagationResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("verdict.control.v1.ControlService.Propagation is not implemented"))
+}
+
+func (UnimplementedControlServiceHandler) WaitForRevision(context.Context, *v1.WaitForRevisionRequest) (*v1.WaitForRevisionResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("verdict.control.v1.ControlService.WaitForRevision is not implemented"))
 }
