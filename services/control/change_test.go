@@ -44,7 +44,7 @@ func (r *replica) as(t *testing.T, who identity.Caller, opts ...connect.ClientOp
 	must(t, err)
 	edge := rpc.New(rpc.Config{Callers: callers, Access: r.service.proc.Access, Errors: failures})
 	mux := http.NewServeMux()
-	mux.Handle(controlv1connect.NewControlServiceHandler(connectapi.NewControl(r.service.app, r.service.fleet, r.service.mayWeaken), edge.HandlerOptions()...))
+	mux.Handle(controlv1connect.NewControlServiceHandler(connectapi.NewControl(r.service.app, r.service.fleet), edge.HandlerOptions()...))
 	server := httptest.NewServer(edge.Handler(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		mux.ServeHTTP(w, req.WithContext(identity.NewContext(req.Context(), who)))
 	})))

@@ -192,7 +192,7 @@ func (s *Service) open(ctx context.Context, cfg Config, signer *stream.Signer, k
 			return err
 		}
 	}
-	s.app = app.New(s.log, cfg.Region, s.proc.Logger, s.proc.Registry)
+	s.app = app.New(s.log, cfg.Region, s.mayWeaken, s.proc.Logger, s.proc.Registry)
 	s.fleet = fleet.New(fleet.Config{Log: s.log, Conn: s.conn, Logger: s.proc.Logger, Registerer: s.proc.Registry})
 	return nil
 }
@@ -246,14 +246,14 @@ const wentBack = "writes are refused: the log lacks or contradicts what was publ
 
 func (s *Service) serve(cfg Config, signer *stream.Signer) {
 	aws := awsapi.New(awsapi.Config{
-		App: s.app, MayWeaken: s.mayWeaken, GatewayURL: strings.TrimRight(cfg.GatewayURL, "/"), MaxBody: cfg.MaxBody, Throttle: cfg.Throttle == "aws",
+		App: s.app, GatewayURL: strings.TrimRight(cfg.GatewayURL, "/"), MaxBody: cfg.MaxBody, Throttle: cfg.Throttle == "aws",
 	})
 	edge := rpc.New(rpc.Config{
 		Callers: s.proc.Callers, Access: s.proc.Access, Logger: s.proc.Logger, Registry: s.proc.Registry, MaxBytes: int(cfg.MaxBody), Draining: s.proc.Draining(),
 		Errors: failures, REST: aws,
 	})
 	mux := http.NewServeMux()
-	mux.Handle(controlv1connect.NewControlServiceHandler(connectapi.NewControl(s.app, s.fleet, s.mayWeaken), edge.HandlerOptions()...))
+	mux.Handle(controlv1connect.NewControlServiceHandler(connectapi.NewControl(s.app, s.fleet), edge.HandlerOptions()...))
 	mux.Handle(eventv1connect.NewEventServiceHandler(connectapi.NewEvents(s.log, signer), edge.HandlerOptions()...))
 	mux.Handle("/", aws.Handler(edge))
 	s.proc.Handle(edge.Handler(mux))

@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -212,15 +211,12 @@ func (n *Node) wait(ctx context.Context, revision uint64) error {
 	return nil
 }
 
+// parseRevision takes "" for any revision.
 func parseRevision(field, text string) (uint64, error) {
 	if text == "" {
 		return 0, nil
 	}
-	revision, err := strconv.ParseUint(text, 10, 64)
-	if err != nil || strconv.FormatUint(revision, 10) != text {
-		return 0, policy.Invalid("revision", field, "it is no revision: send one as an answer or a write named it")
-	}
-	return revision, nil
+	return policy.ParseRevision(field, text)
 }
 
 // highest is the revision that satisfies all items of a batch.

@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"strconv"
 )
 
 // The kinds of refusal. An *Error wraps exactly one of them; the edges map the kind to a Connect code or an AWS
@@ -53,4 +54,13 @@ func Invalid(reason, field, format string, args ...any) *Error {
 // refuse is an *Error of the given kind.
 func refuse(kind error, reason, field, format string, args ...any) *Error {
 	return &Error{Kind: kind, Reason: reason, Field: field, Message: fmt.Sprintf(format, args...)}
+}
+
+// ParseRevision is the position that the text of a revision stands for; field is where it stands in the request.
+func ParseRevision(field, text string) (uint64, error) {
+	position, err := strconv.ParseUint(text, 10, 64)
+	if err != nil || strconv.FormatUint(position, 10) != text {
+		return 0, Invalid("revision", field, "it is no revision: send one as an answer or a write named it")
+	}
+	return position, nil
 }

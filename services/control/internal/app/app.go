@@ -17,15 +17,17 @@ import (
 
 	"github.com/verdict-io/verdict/services/control/internal/eventlog"
 	"github.com/verdict-io/verdict/services/internal/identity"
+	"github.com/verdict-io/verdict/services/internal/rpc"
 	"github.com/verdict-io/verdict/services/internal/stream"
 	"github.com/verdict-io/verdict/services/policy"
 )
 
 // App is the service behind its APIs. It may be used by any number of goroutines.
 type App struct {
-	log    *eventlog.Log
-	region string
-	logger *slog.Logger
+	log       *eventlog.Log
+	region    string
+	mayWeaken func(identity.Caller) bool
+	logger    *slog.Logger
 	// examineWith is policy.Examine; a test has it panic.
 	examineWith func(*policy.Account, policy.Ref, string) (policy.Examination, bool)
 	// pause is how long the worker waits before it tries again.
@@ -34,9 +36,9 @@ type App struct {
 	examined *prometheus.CounterVec
 }
 
-// New is an App over a log.
-func New(log *eventlog.Log, region string, logger *slog.Logger, reg prometheus.Registerer) *App {
-	a := &App{log: log, region: region, logger: logger, examineWith: policy.Examine, pause: time.Second, examined: prometheus.NewCounterVec(prometheus.CounterOpts{
+// New is an App over a log. mayWeaken tells whether a caller may weaken the enforcement that is in force, and propose and approve that.
+func New(log *eventlog.Log, region string, mayWeaken func(identity.Caller) bool, logger *slog.Logger, reg prometheus.Registerer) *App {
+	a := &App{log: log, region: region, mayWeaken: mayWeaken, logger: logger, examineWith: policy.Examine, pause: time.Second, examined: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "verdict", Subsystem: "worker", Name: "examined_total",
 		Help: "Policies that this replica examined, by result: activated, failed, stale when something had changed meanwhile, or error when there was no verdict.",
 	}, []string{"result"})}
@@ -44,8 +46,21 @@ func New(log *eventlog.Log, region string, logger *slog.Logger, reg prometheus.R
 	return a
 }
 
-// Region is the region in every ARN.
-func (a *App) Region() string { return a.region }
+// ARN is the Amazon resource name of something in an account.
+func (a *App) ARN(account *policy.Account, ref policy.Ref) string {
+	return policy.ARN(a.region, account.ID, ref)
+}
+
+// ParseARN is the inverse of ARN for what is in the account of the caller; field is the request's.
+func (a *App) ParseARN(ctx context.Context, field, arn string) (policy.Ref, error) {
+	return policy.ParseARN(a.region, Caller(ctx).Account, field, arn)
+}
+
+// Caller is who calls; rpc.Edge lets nobody unknown through.
+func Caller(ctx context.Context) identity.Caller {
+	c, _ := identity.FromContext(ctx)
+	return c
+}
 
 // Call is a request as far as all writes have it in common.
 type Call struct {
@@ -54,6 +69,12 @@ type Call struct {
 	ClientToken string      // "" when the request has none
 	RequestHash policy.Hash // of everything that was asked for but the token
 	MayWeaken   bool        // whether the caller may weaken enforcement
+}
+
+// Call is the request of ctx, without a client token.
+func (a *App) Call(ctx context.Context) Call {
+	by := Caller(ctx)
+	return Call{Caller: by, RequestID: rpc.RequestID(ctx), MayWeaken: a.mayWeaken(by)}
 }
 
 func (c Call) cause() policy.Cause {
@@ -153,11 +174,11 @@ func (a *App) append(ctx context.Context, call Call, command policy.Command) (ev
 // Head is the head of the log, not older than the call.
 func (a *App) Head(ctx context.Context) (stream.Head, error) { return a.log.Head(ctx) }
 
-// Account is everything of an account, not older than the call, and the revision of that.
-func (a *App) Account(ctx context.Context, id string) (*policy.Account, uint64, error) {
+// Account is everything of the caller's account, not older than the call, and the revision of that.
+func (a *App) Account(ctx context.Context) (*policy.Account, uint64, error) {
 	s, err := a.log.State(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
-	return s.Account(id), s.Position, nil
+	return s.Account(Caller(ctx).Account), s.Position, nil
 }

@@ -37,7 +37,7 @@ func newApp(t *testing.T, now func() time.Time) *App {
 		t.Fatal(err)
 	}
 	t.Cleanup(log.Close)
-	return New(log, "us-east-1", testenv.Logger(t), prometheus.NewRegistry())
+	return New(log, "us-east-1", func(identity.Caller) bool { return true }, testenv.Logger(t), prometheus.NewRegistry())
 }
 
 // create makes an engine with one policy, both of this name.
@@ -73,7 +73,7 @@ func ends(t *testing.T, a *App, ref policy.Ref, status policy.Status) []string {
 	t.Helper()
 	var reasons []string
 	testenv.Eventually(t, "the end of the examination", func() error {
-		all, _, err := a.Account(t.Context(), account)
+		all, _, err := a.Account(identity.NewContext(t.Context(), identity.Caller{Account: account}))
 		if err != nil {
 			return err
 		}
@@ -238,7 +238,7 @@ func TestAttemptsAreOfAVersion(t *testing.T) {
 	ref := create(t, a, "p")
 	work(t, a)
 	<-examining
-	all, _, err := a.Account(t.Context(), account)
+	all, _, err := a.Account(identity.NewContext(t.Context(), identity.Caller{Account: account}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@
 package awsapi
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"net/http"
@@ -17,7 +18,6 @@ import (
 	"strings"
 
 	"github.com/verdict-io/verdict/services/control/internal/app"
-	"github.com/verdict-io/verdict/services/internal/identity"
 	"github.com/verdict-io/verdict/services/internal/rpc"
 	"github.com/verdict-io/verdict/services/policy"
 )
@@ -25,8 +25,6 @@ import (
 // Config is what an API is made of. All but Throttle is required.
 type Config struct {
 	App *app.App
-	// MayWeaken says whether a caller may weaken what is enforced.
-	MayWeaken func(identity.Caller) bool
 	// GatewayURL is what the URL of every gateway starts with, without a slash at its end.
 	GatewayURL string
 	// MaxBody bounds the body of a request, in bytes.
@@ -38,34 +36,33 @@ type Config struct {
 // API is the API of one replica. It is safe for concurrent use.
 type API struct {
 	cfg      Config
-	routes   *http.ServeMux // patterns of operations; what it calls is not used
-	throttle *throttle
+	throttle *throttle // nil when there is none
 }
 
 // New is an API.
 func New(cfg Config) *API {
-	a := &API{cfg: cfg, routes: http.NewServeMux()}
+	a := &API{cfg: cfg}
 	if cfg.Throttle {
 		a.throttle = newThrottle()
 	}
-	a.route(a.routes, func(*operation) http.Handler { return http.NotFoundHandler() })
 	return a
 }
 
-// route registers all operations, with and without a slash at the end: AWS is not consistent in that, and callers less.
-// Patterns are matched with escaped paths, segment by segment, so that an ARN is one.
-func (a *API) route(mux *http.ServeMux, handler func(*operation) http.Handler) {
+// route is all operations, with and without a slash at the end: AWS is not consistent in that, and callers less. Patterns are matched
+// with escaped paths, segment by segment, so that an ARN is one.
+func route(handler func(*operation) http.Handler) *http.ServeMux {
+	mux := http.NewServeMux()
 	for _, op := range operations {
 		path, h := strings.TrimSuffix(op.path, "/"), handler(op)
 		mux.Handle(op.method+" "+path, h)
 		mux.Handle(op.method+" "+path+"/{$}", h)
 	}
+	return mux
 }
 
 // Handler serves the API behind an edge, which must have it as its REST.
 func (a *API) Handler(edge *rpc.Edge) http.Handler {
-	mux := http.NewServeMux()
-	a.route(mux, func(op *operation) http.Handler {
+	return route(func(op *operation) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			ctx, cancel, err := a.begin(edge, r, op)
 			defer cancel()
@@ -80,7 +77,6 @@ func (a *API) Handler(edge *rpc.Edge) http.Handler {
 			write(w, op.status, out)
 		})
 	})
-	return mux
 }
 
 // begin is what all operations have in common before their own work: whether the caller may, and may now.
@@ -91,10 +87,10 @@ func (a *API) begin(edge *rpc.Edge, r *http.Request, op *operation) (context.Con
 	}
 	ctx, cancel, err := edge.Serve(r.Context(), op.name)
 	if err == nil {
-		err = checkQuery(op, r.URL.RawQuery)
+		err = cmp.Or(checkQuery(op, r.URL.RawQuery), checkNoBody(r))
 	}
 	if err == nil && a.throttle != nil {
-		err = a.throttle.take(callerOf(ctx).Account, op)
+		err = a.throttle.take(app.Caller(ctx).Account, op)
 	}
 	return ctx, cancel, err
 }
@@ -119,10 +115,18 @@ func checkQuery(op *operation, raw string) error {
 	return nil
 }
 
-// Serves implements rpc.REST.
-func (a *API) Serves(r *http.Request) bool {
-	_, pattern := a.routes.Handler(r)
-	return pattern != ""
+// checkNoBody refuses a body of what has none in the model: it would be ignored.
+func checkNoBody(r *http.Request) error {
+	if r.Method != http.MethodGet && r.Method != http.MethodDelete || r.ContentLength == 0 {
+		return nil
+	}
+	return policy.Invalid("unexpected", "", "this operation takes no body")
+}
+
+// Serves implements rpc.REST: a path is this API's when its first segment is no name of a service of Connect, which have dots.
+func (*API) Serves(r *http.Request) bool {
+	first, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	return !strings.Contains(first, ".")
 }
 
 // request is a request for an operation.
@@ -137,28 +141,32 @@ type answer struct {
 	revision uint64
 }
 
-func callerOf(ctx context.Context) identity.Caller {
-	c, _ := identity.FromContext(ctx)
-	return c
+// create carries out a command that makes something, once for each client token.
+func (a *API) create(r *request, in interface{ take() *string }, command func(suffix string) policy.Command) (app.Outcome, error) {
+	call, err := a.tokenCall(r, in)
+	if err != nil {
+		return app.Outcome{}, err
+	}
+	return a.cfg.App.Create(r.Context(), call, command)
 }
 
-// call is the request as the writes of app take it.
-func (a *API) call(r *request) app.Call {
-	by := callerOf(r.Context())
-	return app.Call{Caller: by, RequestID: rpc.RequestID(r.Context()), MayWeaken: a.cfg.MayWeaken(by)}
+func (a *API) change(r *request, command policy.Command) (app.Outcome, error) {
+	return a.cfg.App.Change(r.Context(), a.cfg.App.Call(r.Context()), command)
 }
 
-// account is all that the caller's account has, not older than the request, and its revision.
-func (a *API) account(r *request) (*policy.Account, uint64, error) {
-	return a.cfg.App.Account(r.Context(), callerOf(r.Context()).Account)
+func (a *API) remove(r *request, command policy.Command) (app.Outcome, error) {
+	return a.cfg.App.Delete(r.Context(), a.cfg.App.Call(r.Context()), command)
 }
 
-func (a *API) arn(account *policy.Account, ref policy.Ref) string {
-	return policy.ARN(a.cfg.App.Region(), account.ID, ref)
-}
-
-func (a *API) parseARN(r *request, field, arn string) (policy.Ref, error) {
-	return policy.ParseARN(a.cfg.App.Region(), callerOf(r.Context()).Account, field, arn)
+// get is an operation that shows the thing that its path names.
+func get[T, V any](find func(*API, *request) (*policy.Account, T, uint64, error), show func(*API, *policy.Account, T) V) func(*API, *request) (answer, error) {
+	return func(a *API, r *request) (answer, error) {
+		account, thing, revision, err := find(a, r)
+		if err != nil {
+			return answer{}, err
+		}
+		return answer{show(a, account, thing), revision}, nil
+	}
 }
 
 // write answers with what an operation gave.

@@ -41,7 +41,7 @@ func decode[T any](a *API, r *request) (*T, error) {
 		return nil, rpc.Errorf(connect.CodeResourceExhausted, "too_large", "the request has more than %d bytes", large.Limit)
 	}
 	if err != nil {
-		return nil, rpc.Errorf(codeInvalid, "unreadable", "the body of the request could not be read")
+		return nil, rpc.Errorf(connect.CodeInvalidArgument, "unreadable", "the body of the request could not be read")
 	}
 	var in T
 	if len(data) == 0 {
@@ -56,16 +56,18 @@ func decode[T any](a *API, r *request) (*T, error) {
 // explain is what is wrong with the JSON of a request.
 func explain(err error) error {
 	if syntax, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
-		return rpc.Errorf(codeInvalid, "json", "the body is not the JSON it has to be: %s at byte %d", strings.TrimPrefix(syntax.Err.Error(), "jsontext: "), syntax.ByteOffset)
+		return rpc.Errorf(connect.CodeInvalidArgument, "json", "the body is not the JSON it has to be: %s at byte %d", strings.TrimPrefix(syntax.Err.Error(), "jsontext: "), syntax.ByteOffset)
 	}
 	semantic, ok := errors.AsType[*json.SemanticError](err)
 	if !ok {
-		return rpc.Errorf(codeInvalid, "json", "the body is not the JSON it has to be: it ends too early")
+		return rpc.Errorf(connect.CodeInvalidArgument, "json", "the body is not the JSON it has to be: it ends too early")
 	}
 	at := memberPath(semantic.JSONPointer)
 	switch {
 	case errors.Is(semantic.Err, errRefused):
 		return refuse(at, "Verdict does not act on %s: leave it out", at)
+	case errors.Is(semantic.Err, errNull):
+		return policy.Invalid("type", at, "a value in %s is null: give a string, which may be empty", at)
 	case errors.Is(semantic.Err, json.ErrUnknownName):
 		return policy.Invalid("unknown", at, "there is no member %s", at)
 	}
@@ -110,7 +112,7 @@ func (t *token) take() *string {
 
 // tokenCall is call for a request with a client token, which it takes out of in: what is left is what the request asks for.
 func (a *API) tokenCall(r *request, in interface{ take() *string }) (app.Call, error) {
-	call := a.call(r)
+	call := a.cfg.App.Call(r.Context())
 	switch token := in.take(); {
 	case token == nil:
 		return call, nil

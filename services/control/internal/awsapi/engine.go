@@ -42,7 +42,7 @@ type policyEngines[T any] struct {
 
 func (a *API) policyEngineSummary(account *policy.Account, e *policy.Engine) policyEngineSummary {
 	return policyEngineSummary{
-		ID: e.ID, Name: e.Name, ARN: a.arn(account, policy.EngineRef(e.ID)), Status: string(e.Status),
+		ID: e.ID, Name: e.Name, ARN: a.cfg.App.ARN(account, policy.EngineRef(e.ID)), Status: string(e.Status),
 		CreatedAt: timestamp(e.CreatedAt), UpdatedAt: timestamp(e.UpdatedAt),
 	}
 }
@@ -59,11 +59,7 @@ func (a *API) createPolicyEngine(r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	call, err := a.tokenCall(r, in)
-	if err != nil {
-		return answer{}, err
-	}
-	out, err := a.cfg.App.Create(r.Context(), call, func(suffix string) policy.Command {
+	out, err := a.create(r, in, func(suffix string) policy.Command {
 		return policy.CreateEngine{
 			ID: policy.NewID(policy.KindEngine, in.Name, suffix), Name: in.Name,
 			Definition: policy.EngineDefinition{Description: in.Description}, Tags: in.Tags,
@@ -77,28 +73,12 @@ func (a *API) createPolicyEngine(r *request) (answer, error) {
 
 // findEngine is the engine that the path names.
 func (a *API) findEngine(r *request) (*policy.Account, *policy.Engine, uint64, error) {
-	account, revision, err := a.account(r)
+	account, revision, err := a.cfg.App.Account(r.Context())
 	if err != nil {
 		return nil, nil, 0, err
 	}
 	e, err := account.FindEngine(r.PathValue("policyEngineId"))
 	return account, e, revision, err
-}
-
-func (a *API) getPolicyEngine(r *request) (answer, error) {
-	account, e, revision, err := a.findEngine(r)
-	if err != nil {
-		return answer{}, err
-	}
-	return answer{a.policyEngine(account, e), revision}, nil
-}
-
-func (a *API) getPolicyEngineSummary(r *request) (answer, error) {
-	account, e, revision, err := a.findEngine(r)
-	if err != nil {
-		return answer{}, err
-	}
-	return answer{a.policyEngineSummary(account, e), revision}, nil
 }
 
 func (a *API) listPolicyEngines(r *request) (answer, error) { return listEngines(a, r, a.policyEngine) }
@@ -108,7 +88,7 @@ func (a *API) listPolicyEngineSummaries(r *request) (answer, error) {
 }
 
 func listEngines[T any](a *API, r *request, show func(*policy.Account, *policy.Engine) T) (answer, error) {
-	account, revision, err := a.account(r)
+	account, revision, err := a.cfg.App.Account(r.Context())
 	if err != nil {
 		return answer{}, err
 	}
@@ -130,7 +110,7 @@ func (a *API) updatePolicyEngine(r *request) (answer, error) {
 		return answer{}, err
 	}
 	id := r.PathValue("policyEngineId")
-	out, err := a.cfg.App.Change(r.Context(), a.call(r), policy.UpdateEngine{ID: id, Description: in.Description.pointer()})
+	out, err := a.change(r, policy.UpdateEngine{ID: id, Description: in.Description.pointer()})
 	if err != nil {
 		return answer{}, err
 	}
@@ -139,7 +119,7 @@ func (a *API) updatePolicyEngine(r *request) (answer, error) {
 
 func (a *API) deletePolicyEngine(r *request) (answer, error) {
 	id := r.PathValue("policyEngineId")
-	out, err := a.cfg.App.Delete(r.Context(), a.call(r), policy.DeleteEngine{ID: id})
+	out, err := a.remove(r, policy.DeleteEngine{ID: id})
 	if err != nil {
 		return answer{}, err
 	}

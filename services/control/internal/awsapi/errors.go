@@ -10,8 +10,6 @@ import (
 	"github.com/verdict-io/verdict/services/internal/rpc"
 )
 
-const codeInvalid = connect.CodeInvalidArgument
-
 // class is a class of errors of the service's model.
 type class struct {
 	name   string

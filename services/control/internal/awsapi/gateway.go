@@ -116,7 +116,7 @@ func (m *gatewayMembers) definition(a *API, r *request) (policy.GatewayDefinitio
 	}
 	if m.PolicyEngine != nil {
 		const field = "policyEngineConfiguration.arn"
-		ref, err := a.parseARN(r, field, m.PolicyEngine.ARN)
+		ref, err := a.cfg.App.ParseARN(r.Context(), field, m.PolicyEngine.ARN)
 		if err == nil && ref.Kind != policy.KindEngine {
 			err = policy.Invalid("pattern", field, "%s must be the ARN of a policy engine", field)
 		}
@@ -173,7 +173,7 @@ func (a *API) gatewayMembersOf(account *policy.Account, g *policy.Gateway) gatew
 		AuthorizerType: d.AuthorizerType, Authorizer: authorizerOf(d.JWT), ExceptionLevel: d.ExceptionLevel,
 	}
 	if d.PolicyEngine != nil {
-		m.PolicyEngine = &engineAttachment{ARN: a.arn(account, policy.EngineRef(d.PolicyEngine.EngineID)), Mode: d.PolicyEngine.Mode}
+		m.PolicyEngine = &engineAttachment{ARN: a.cfg.App.ARN(account, policy.EngineRef(d.PolicyEngine.EngineID)), Mode: d.PolicyEngine.Mode}
 	}
 	return m
 }
@@ -240,7 +240,7 @@ type gatewayDetail struct {
 func (a *API) gatewayDetail(account *policy.Account, g *policy.Gateway) gatewayDetail {
 	return gatewayDetail{
 		gatewayMembers: a.gatewayMembersOf(account, g),
-		ID:             g.ID, ARN: a.arn(account, policy.GatewayRef(g.ID)), URL: a.cfg.GatewayURL + "/gateways/" + g.ID + "/mcp",
+		ID:             g.ID, ARN: a.cfg.App.ARN(account, policy.GatewayRef(g.ID)), URL: a.cfg.GatewayURL + "/gateways/" + g.ID + "/mcp",
 		Status: gatewayStatus(g.Status), StatusReasons: reasons(g.Reasons), CreatedAt: timestamp(g.CreatedAt), UpdatedAt: timestamp(g.UpdatedAt),
 	}
 }
@@ -280,11 +280,7 @@ func (a *API) createGateway(r *request) (answer, error) {
 	if err := d.Validate(); err != nil { // before it is copied again to be hashed
 		return answer{}, err
 	}
-	call, err := a.tokenCall(r, in)
-	if err != nil {
-		return answer{}, err
-	}
-	out, err := a.cfg.App.Create(r.Context(), call, func(suffix string) policy.Command {
+	out, err := a.create(r, in, func(suffix string) policy.Command {
 		return policy.CreateGateway{ID: policy.NewID(policy.KindGateway, in.Name, suffix), Name: in.Name, Definition: d, Tags: in.Tags}
 	})
 	if err != nil {
@@ -295,7 +291,7 @@ func (a *API) createGateway(r *request) (answer, error) {
 
 // findGateway is the gateway that the path names.
 func (a *API) findGateway(r *request) (*policy.Account, *policy.Gateway, uint64, error) {
-	account, revision, err := a.account(r)
+	account, revision, err := a.cfg.App.Account(r.Context())
 	if err != nil {
 		return nil, nil, 0, err
 	}
@@ -303,16 +299,8 @@ func (a *API) findGateway(r *request) (*policy.Account, *policy.Gateway, uint64,
 	return account, g, revision, err
 }
 
-func (a *API) getGateway(r *request) (answer, error) {
-	account, g, revision, err := a.findGateway(r)
-	if err != nil {
-		return answer{}, err
-	}
-	return answer{a.gatewayDetail(account, g), revision}, nil
-}
-
 func (a *API) listGateways(r *request) (answer, error) {
-	account, revision, err := a.account(r)
+	account, revision, err := a.cfg.App.Account(r.Context())
 	if err != nil {
 		return answer{}, err
 	}
@@ -348,7 +336,7 @@ func (a *API) updateGateway(r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	out, err := a.cfg.App.Change(r.Context(), a.call(r), policy.UpdateGateway{ID: g.ID, Definition: d})
+	out, err := a.change(r, policy.UpdateGateway{ID: g.ID, Definition: d})
 	if err != nil {
 		return answer{}, err
 	}
@@ -399,7 +387,7 @@ func sameName(asked, is string) error {
 
 func (a *API) deleteGateway(r *request) (answer, error) {
 	id := r.PathValue("gatewayIdentifier")
-	out, err := a.cfg.App.Delete(r.Context(), a.call(r), policy.DeleteGateway{ID: id})
+	out, err := a.remove(r, policy.DeleteGateway{ID: id})
 	if err != nil {
 		return answer{}, err
 	}

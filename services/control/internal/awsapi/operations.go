@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 
+	"connectrpc.com/connect"
+
 	"github.com/verdict-io/verdict/services/internal/rpc"
 )
 
@@ -56,13 +58,13 @@ func queryOf(name string) []string {
 
 // offered are the operations that Verdict has an answer of its own to.
 var offered = map[string]func(*API, *request) (answer, error){
-	"CreatePolicyEngine": (*API).createPolicyEngine, "GetPolicyEngine": (*API).getPolicyEngine, "ListPolicyEngines": (*API).listPolicyEngines,
+	"CreatePolicyEngine": (*API).createPolicyEngine, "GetPolicyEngine": get((*API).findEngine, (*API).policyEngine), "ListPolicyEngines": (*API).listPolicyEngines,
 	"UpdatePolicyEngine": (*API).updatePolicyEngine, "DeletePolicyEngine": (*API).deletePolicyEngine,
-	"GetPolicyEngineSummary": (*API).getPolicyEngineSummary, "ListPolicyEngineSummaries": (*API).listPolicyEngineSummaries,
+	"GetPolicyEngineSummary": get((*API).findEngine, (*API).policyEngineSummary), "ListPolicyEngineSummaries": (*API).listPolicyEngineSummaries,
 
-	"CreatePolicy": (*API).createPolicy, "GetPolicy": (*API).getPolicy, "ListPolicies": (*API).listPolicies,
+	"CreatePolicy": (*API).createPolicy, "GetPolicy": get((*API).findPolicy, (*API).policyDetail), "ListPolicies": (*API).listPolicies,
 	"UpdatePolicy": (*API).updatePolicy, "DeletePolicy": (*API).deletePolicy,
-	"GetPolicySummary": (*API).getPolicySummary, "ListPolicySummaries": (*API).listPolicySummaries,
+	"GetPolicySummary": get((*API).findPolicy, (*API).policySummary), "ListPolicySummaries": (*API).listPolicySummaries,
 
 	"StartPolicyGeneration": (*API).startPolicyGeneration,
 	"GetPolicyGeneration":   (*API).getPolicyGeneration, "GetPolicyGenerationSummary": (*API).getPolicyGeneration,
@@ -72,9 +74,9 @@ var offered = map[string]func(*API, *request) (answer, error){
 	"TagResource": (*API).tagResource, "UntagResource": (*API).untagResource, "ListTagsForResource": (*API).listTagsForResource,
 	"PutResourcePolicy": (*API).putResourcePolicy, "GetResourcePolicy": (*API).noResourcePolicy, "DeleteResourcePolicy": (*API).noResourcePolicy,
 
-	"CreateGateway": (*API).createGateway, "GetGateway": (*API).getGateway, "ListGateways": (*API).listGateways,
+	"CreateGateway": (*API).createGateway, "GetGateway": get((*API).findGateway, (*API).gatewayDetail), "ListGateways": (*API).listGateways,
 	"UpdateGateway": (*API).updateGateway, "DeleteGateway": (*API).deleteGateway,
-	"CreateGatewayTarget": (*API).createGatewayTarget, "GetGatewayTarget": (*API).getGatewayTarget, "ListGatewayTargets": (*API).listGatewayTargets,
+	"CreateGatewayTarget": (*API).createGatewayTarget, "GetGatewayTarget": get((*API).findTarget, (*API).targetDetail), "ListGatewayTargets": (*API).listGatewayTargets,
 	"UpdateGatewayTarget": (*API).updateGatewayTarget, "DeleteGatewayTarget": (*API).deleteGatewayTarget,
 	"SynchronizeGatewayTargets": (*API).synchronizeGatewayTargets,
 }
@@ -85,7 +87,7 @@ func notOffered(_ *API, r *request) (answer, error) {
 
 // refuse is the refusal of what Verdict does not act on.
 func refuse(field, format string, args ...any) error {
-	out := rpc.Errorf(codeInvalid, "not_offered", format, args...)
+	out := rpc.Errorf(connect.CodeInvalidArgument, "not_offered", format, args...)
 	out.Field = field
 	return out
 }

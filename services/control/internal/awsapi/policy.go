@@ -90,7 +90,7 @@ type policies[T any] struct {
 
 func (a *API) policySummary(account *policy.Account, p *policy.Policy) policySummary {
 	return policySummary{
-		ID: p.ID, Name: p.Name, EngineID: p.EngineID, ARN: a.arn(account, policy.PolicyRef(p.EngineID, p.ID)), Status: string(p.Status),
+		ID: p.ID, Name: p.Name, EngineID: p.EngineID, ARN: a.cfg.App.ARN(account, policy.PolicyRef(p.EngineID, p.ID)), Status: string(p.Status),
 		EnforcementMode: p.Definition().Enforcement, CreatedAt: timestamp(p.CreatedAt), UpdatedAt: timestamp(p.UpdatedAt),
 	}
 }
@@ -113,11 +113,7 @@ func (a *API) createPolicy(r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	call, err := a.tokenCall(r, in)
-	if err != nil {
-		return answer{}, err
-	}
-	out, err := a.cfg.App.Create(r.Context(), call, func(suffix string) policy.Command {
+	out, err := a.create(r, in, func(suffix string) policy.Command {
 		return policy.CreatePolicy{
 			EngineID: r.PathValue("policyEngineId"), ID: policy.NewID(policy.KindPolicy, in.Name, suffix), Name: in.Name,
 			Language: language, Statement: s, Description: in.Description, Enforcement: in.EnforcementMode, Validation: in.ValidationMode,
@@ -131,28 +127,12 @@ func (a *API) createPolicy(r *request) (answer, error) {
 
 // findPolicy is the policy that the path names.
 func (a *API) findPolicy(r *request) (*policy.Account, *policy.Policy, uint64, error) {
-	account, revision, err := a.account(r)
+	account, revision, err := a.cfg.App.Account(r.Context())
 	if err != nil {
 		return nil, nil, 0, err
 	}
 	p, err := account.FindPolicy(r.PathValue("policyEngineId"), r.PathValue("policyId"))
 	return account, p, revision, err
-}
-
-func (a *API) getPolicy(r *request) (answer, error) {
-	account, p, revision, err := a.findPolicy(r)
-	if err != nil {
-		return answer{}, err
-	}
-	return answer{a.policyDetail(account, p), revision}, nil
-}
-
-func (a *API) getPolicySummary(r *request) (answer, error) {
-	account, p, revision, err := a.findPolicy(r)
-	if err != nil {
-		return answer{}, err
-	}
-	return answer{a.policySummary(account, p), revision}, nil
 }
 
 func (a *API) listPolicies(r *request) (answer, error) { return listPolicies(a, r, a.policyDetail) }
@@ -196,7 +176,7 @@ func (a *API) updatePolicy(r *request) (answer, error) {
 		}
 		command.Language, command.Statement = language, &s
 	}
-	out, err := a.cfg.App.Change(r.Context(), a.call(r), command)
+	out, err := a.change(r, command)
 	if err != nil {
 		return answer{}, err
 	}
@@ -205,7 +185,7 @@ func (a *API) updatePolicy(r *request) (answer, error) {
 
 func (a *API) deletePolicy(r *request) (answer, error) {
 	command := policy.DeletePolicy{EngineID: r.PathValue("policyEngineId"), ID: r.PathValue("policyId")}
-	out, err := a.cfg.App.Delete(r.Context(), a.call(r), command)
+	out, err := a.remove(r, command)
 	if err != nil {
 		return answer{}, err
 	}

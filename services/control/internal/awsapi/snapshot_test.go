@@ -46,7 +46,7 @@ func snapshots(t *testing.T, folder, ending string) map[string][]byte {
 // Every request that the SDK can send, with all its members, reaches its operation by its method and path. Those that Verdict
 // offers are decoded when the members are taken out that it refuses, one after the other, by name.
 func TestRequestSnapshots(t *testing.T) {
-	api := New(Config{})
+	routes := route(func(*operation) http.Handler { return http.NotFoundHandler() })
 	decoded, without := 0, 0
 	all := snapshots(t, "request_snapshot", ".request.snap")
 	if len(all) != len(operations) {
@@ -56,7 +56,7 @@ func TestRequestSnapshots(t *testing.T) {
 		head, body, _ := bytes.Cut(all[op.name], []byte("\n\n"))
 		method, target, _ := strings.Cut(strings.SplitN(string(head), "\n", 2)[0], " ")
 		r := httptest.NewRequest(method, target, http.NoBody)
-		if _, pattern := api.routes.Handler(r); strings.TrimSuffix(pattern, "{$}") != op.method+" "+op.path {
+		if _, pattern := routes.Handler(r); strings.TrimSuffix(pattern, "{$}") != op.method+" "+op.path {
 			t.Errorf("%s: %s %s is taken for %q", op.name, method, target, pattern)
 		}
 		in, offers := inputs[op.name]
@@ -189,6 +189,18 @@ func answered(t *testing.T, snapshot []byte) (status string, body []byte) {
 		t.Fatalf("not a snapshot: %q", snapshot)
 	}
 	return string(head), rest[at:]
+}
+
+// Every limit of an account is a quota, whatever it is called; what passes with time is not.
+func TestLimitsAreQuotas(t *testing.T) {
+	for reason, want := range map[string]class{
+		"quota": quota, "tag_count": quota, "policy_bytes": quota, "schema_bytes": quota, "too_large": validation,
+		"throttled": throttling, connect.CodeResourceExhausted.String(): throttling,
+	} {
+		if got := classOf(&rpc.Error{Code: connect.CodeResourceExhausted, Reason: reason}); got != want {
+			t.Errorf("%s is %s, want %s", reason, got.name, want.name)
+		}
+	}
 }
 
 // Each class of errors has the status of the model, and its body the model's members.

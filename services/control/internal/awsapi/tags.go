@@ -17,30 +17,30 @@ func (a *API) tagResource(r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	ref, err := a.parseARN(r, "resourceArn", r.PathValue("resourceArn"))
+	ref, err := a.cfg.App.ParseARN(r.Context(), "resourceArn", r.PathValue("resourceArn"))
 	if err != nil {
 		return answer{}, err
 	}
-	out, err := a.cfg.App.Change(r.Context(), a.call(r), policy.AddTags{Of: ref, Tags: in.Tags})
+	out, err := a.change(r, policy.AddTags{Of: ref, Tags: in.Tags})
 	return answer{nil, out.Revision}, err
 }
 
 func (a *API) untagResource(r *request) (answer, error) {
-	ref, err := a.parseARN(r, "resourceArn", r.PathValue("resourceArn"))
+	ref, err := a.cfg.App.ParseARN(r.Context(), "resourceArn", r.PathValue("resourceArn"))
 	if err != nil {
 		return answer{}, err
 	}
-	out, err := a.cfg.App.Change(r.Context(), a.call(r), policy.RemoveTags{Of: ref, Keys: r.URL.Query()["tagKeys"]})
+	out, err := a.change(r, policy.RemoveTags{Of: ref, Keys: r.URL.Query()["tagKeys"]})
 	return answer{nil, out.Revision}, err
 }
 
 func (a *API) listTagsForResource(r *request) (answer, error) {
 	arn := r.PathValue("resourceArn")
-	ref, err := a.parseARN(r, "resourceArn", arn)
+	ref, err := a.cfg.App.ParseARN(r.Context(), "resourceArn", arn)
 	if err != nil {
 		return answer{}, err
 	}
-	account, revision, err := a.account(r)
+	account, revision, err := a.cfg.App.Account(r.Context())
 	if err != nil {
 		return answer{}, err
 	}

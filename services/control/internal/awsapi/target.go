@@ -173,7 +173,7 @@ type targetDetail struct {
 func (a *API) targetDetail(account *policy.Account, t *policy.Target) targetDetail {
 	return targetDetail{
 		targetMembers: targetMembersOf(t),
-		GatewayARN:    a.arn(account, policy.GatewayRef(t.GatewayID)), ID: t.ID, Status: gatewayStatus(t.Status), StatusReasons: reasons(t.Reasons),
+		GatewayARN:    a.cfg.App.ARN(account, policy.GatewayRef(t.GatewayID)), ID: t.ID, Status: gatewayStatus(t.Status), StatusReasons: reasons(t.Reasons),
 		CreatedAt: timestamp(t.CreatedAt), UpdatedAt: timestamp(t.UpdatedAt), ProtocolType: "MCP",
 	}
 }
@@ -207,11 +207,7 @@ func (a *API) createGatewayTarget(r *request) (answer, error) {
 	if err := d.Validate(); err != nil { // before it is copied again to be hashed
 		return answer{}, err
 	}
-	call, err := a.tokenCall(r, in)
-	if err != nil {
-		return answer{}, err
-	}
-	out, err := a.cfg.App.Create(r.Context(), call, func(suffix string) policy.Command {
+	out, err := a.create(r, in, func(suffix string) policy.Command {
 		return policy.CreateTarget{
 			GatewayID: r.PathValue("gatewayIdentifier"), ID: policy.NewID(policy.KindTarget, in.Name, suffix), Name: in.Name, Definition: d,
 		}
@@ -224,20 +220,12 @@ func (a *API) createGatewayTarget(r *request) (answer, error) {
 
 // findTarget is the target that the path names.
 func (a *API) findTarget(r *request) (*policy.Account, *policy.Target, uint64, error) {
-	account, revision, err := a.account(r)
+	account, revision, err := a.cfg.App.Account(r.Context())
 	if err != nil {
 		return nil, nil, 0, err
 	}
 	t, err := account.FindTarget(r.PathValue("gatewayIdentifier"), r.PathValue("targetId"))
 	return account, t, revision, err
-}
-
-func (a *API) getGatewayTarget(r *request) (answer, error) {
-	account, t, revision, err := a.findTarget(r)
-	if err != nil {
-		return answer{}, err
-	}
-	return answer{a.targetDetail(account, t), revision}, nil
 }
 
 func (a *API) listGatewayTargets(r *request) (answer, error) {
@@ -280,7 +268,7 @@ func (a *API) updateGatewayTarget(r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	out, err := a.cfg.App.Change(r.Context(), a.call(r), policy.UpdateTarget{GatewayID: t.GatewayID, ID: t.ID, Definition: d})
+	out, err := a.change(r, policy.UpdateTarget{GatewayID: t.GatewayID, ID: t.ID, Definition: d})
 	if err != nil {
 		return answer{}, err
 	}
@@ -289,13 +277,13 @@ func (a *API) updateGatewayTarget(r *request) (answer, error) {
 
 func (a *API) deleteGatewayTarget(r *request) (answer, error) {
 	command := policy.DeleteTarget{GatewayID: r.PathValue("gatewayIdentifier"), ID: r.PathValue("targetId")}
-	out, err := a.cfg.App.Delete(r.Context(), a.call(r), command)
+	out, err := a.remove(r, command)
 	if err != nil {
 		return answer{}, err
 	}
 	t := out.Account.Gateway(command.GatewayID).Target(command.ID)
 	return answer{deletedTarget{
-		GatewayARN: a.arn(out.Account, policy.GatewayRef(t.GatewayID)), ID: t.ID, Status: gatewayStatus(t.Status), StatusReasons: reasons(t.Reasons),
+		GatewayARN: a.cfg.App.ARN(out.Account, policy.GatewayRef(t.GatewayID)), ID: t.ID, Status: gatewayStatus(t.Status), StatusReasons: reasons(t.Reasons),
 	}, out.Revision}, nil
 }
 
@@ -339,7 +327,7 @@ func (a *API) synchronizeGatewayTargets(r *request) (answer, error) {
 	if len(in.TargetIDs) != 1 {
 		return answer{}, policy.Invalid("count", "targetIdList", "targetIdList must have 1 entry; it has %d", len(in.TargetIDs))
 	}
-	account, revision, err := a.account(r)
+	account, revision, err := a.cfg.App.Account(r.Context())
 	if err != nil {
 		return answer{}, err
 	}

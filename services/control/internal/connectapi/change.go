@@ -94,7 +94,7 @@ func (c *Control) ProposeChange(ctx context.Context, req *controlv1.ProposeChang
 
 // GetChange implements ControlService.
 func (c *Control) GetChange(ctx context.Context, req *controlv1.GetChangeRequest) (*controlv1.GetChangeResponse, error) {
-	account, position, err := c.account(ctx)
+	account, position, err := c.app.Account(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +107,7 @@ func (c *Control) GetChange(ctx context.Context, req *controlv1.GetChangeRequest
 
 // ListChanges implements ControlService.
 func (c *Control) ListChanges(ctx context.Context, req *controlv1.ListChangesRequest) (*controlv1.ListChangesResponse, error) {
-	account, position, err := c.account(ctx)
+	account, position, err := c.app.Account(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +138,7 @@ func (c *Control) ApproveChange(ctx context.Context, req *controlv1.ApproveChang
 
 // RejectChange implements ControlService.
 func (c *Control) RejectChange(ctx context.Context, req *controlv1.RejectChangeRequest) (*controlv1.RejectChangeResponse, error) {
-	out, err := c.app.Reject(ctx, c.call(ctx), policy.RejectChange{ID: req.GetChangeId(), Reason: req.GetReason()})
+	out, err := c.app.Reject(ctx, c.app.Call(ctx), policy.RejectChange{ID: req.GetChangeId(), Reason: req.GetReason()})
 	if err != nil {
 		return nil, err
 	}

@@ -13,35 +13,19 @@ import (
 	"github.com/verdict-io/verdict/proto/gen/verdict/control/v1/controlv1connect"
 	"github.com/verdict-io/verdict/services/control/internal/app"
 	"github.com/verdict-io/verdict/services/control/internal/fleet"
-	"github.com/verdict-io/verdict/services/internal/identity"
-	"github.com/verdict-io/verdict/services/internal/rpc"
 	"github.com/verdict-io/verdict/services/policy"
 )
 
 // Control implements ControlService.
 type Control struct {
-	app       *app.App
-	fleet     *fleet.Fleet
-	mayWeaken func(identity.Caller) bool
+	app   *app.App
+	fleet *fleet.Fleet
 }
 
 var _ controlv1connect.ControlServiceHandler = (*Control)(nil)
 
-// NewControl serves a, and what f knows of nodes. mayWeaken tells whether a caller may weaken the enforcement that is in force, and propose and approve that.
-func NewControl(a *app.App, f *fleet.Fleet, mayWeaken func(identity.Caller) bool) *Control {
-	return &Control{app: a, fleet: f, mayWeaken: mayWeaken}
-}
-
-// caller is who calls; rpc.Edge lets nobody unknown through.
-func caller(ctx context.Context) identity.Caller {
-	c, _ := identity.FromContext(ctx)
-	return c
-}
-
-func (c *Control) call(ctx context.Context) app.Call {
-	by := caller(ctx)
-	return app.Call{Caller: by, RequestID: rpc.RequestID(ctx), MayWeaken: c.mayWeaken(by)}
-}
+// NewControl serves a, and what f knows of nodes.
+func NewControl(a *app.App, f *fleet.Fleet) *Control { return &Control{app: a, fleet: f} }
 
 // tokenRequest is a request with a client token.
 type tokenRequest interface {
@@ -51,7 +35,7 @@ type tokenRequest interface {
 
 // tokenCall is call for a request with a client token. The request's hash leaves the token out.
 func (c *Control) tokenCall(ctx context.Context, req tokenRequest) (app.Call, error) {
-	out := c.call(ctx)
+	out := c.app.Call(ctx)
 	out.ClientToken = req.GetClientToken()
 	asked := proto.Clone(req).ProtoReflect()
 	asked.Clear(asked.Descriptor().Fields().ByName("client_token"))
@@ -66,21 +50,13 @@ func (c *Control) tokenCall(ctx context.Context, req tokenRequest) (app.Call, er
 // revision is a position as callers see it: opaque.
 func revision(position uint64) string { return strconv.FormatUint(position, 10) }
 
-func (c *Control) account(ctx context.Context) (*policy.Account, uint64, error) {
-	return c.app.Account(ctx, caller(ctx).Account)
-}
-
-func (c *Control) arn(account *policy.Account, ref policy.Ref) string {
-	return policy.ARN(c.app.Region(), account.ID, ref)
-}
-
 // TagResource implements ControlService.
 func (c *Control) TagResource(ctx context.Context, req *controlv1.TagResourceRequest) (*controlv1.TagResourceResponse, error) {
-	ref, err := c.parseARN(ctx, req.GetResourceArn())
+	ref, err := c.app.ParseARN(ctx, "resourceArn", req.GetResourceArn())
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.app.Change(ctx, c.call(ctx), policy.AddTags{Of: ref, Tags: req.GetTags()})
+	out, err := c.app.Change(ctx, c.app.Call(ctx), policy.AddTags{Of: ref, Tags: req.GetTags()})
 	if err != nil {
 		return nil, err
 	}
@@ -89,11 +65,11 @@ func (c *Control) TagResource(ctx context.Context, req *controlv1.TagResourceReq
 
 // UntagResource implements ControlService.
 func (c *Control) UntagResource(ctx context.Context, req *controlv1.UntagResourceRequest) (*controlv1.UntagResourceResponse, error) {
-	ref, err := c.parseARN(ctx, req.GetResourceArn())
+	ref, err := c.app.ParseARN(ctx, "resourceArn", req.GetResourceArn())
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.app.Change(ctx, c.call(ctx), policy.RemoveTags{Of: ref, Keys: req.GetTagKeys()})
+	out, err := c.app.Change(ctx, c.app.Call(ctx), policy.RemoveTags{Of: ref, Keys: req.GetTagKeys()})
 	if err != nil {
 		return nil, err
 	}
@@ -102,11 +78,11 @@ func (c *Control) UntagResource(ctx context.Context, req *controlv1.UntagResourc
 
 // ListTagsForResource implements ControlService.
 func (c *Control) ListTagsForResource(ctx context.Context, req *controlv1.ListTagsForResourceRequest) (*controlv1.ListTagsForResourceResponse, error) {
-	ref, err := c.parseARN(ctx, req.GetResourceArn())
+	ref, err := c.app.ParseARN(ctx, "resourceArn", req.GetResourceArn())
 	if err != nil {
 		return nil, err
 	}
-	account, position, err := c.account(ctx)
+	account, position, err := c.app.Account(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -116,13 +92,9 @@ func (c *Control) ListTagsForResource(ctx context.Context, req *controlv1.ListTa
 	return &controlv1.ListTagsForResourceResponse{Tags: account.Tags(ref), Revision: revision(position)}, nil
 }
 
-func (c *Control) parseARN(ctx context.Context, arn string) (policy.Ref, error) {
-	return policy.ParseARN(c.app.Region(), caller(ctx).Account, "resourceArn", arn)
-}
-
 // GetAccountSettings implements ControlService.
 func (c *Control) GetAccountSettings(ctx context.Context, _ *controlv1.GetAccountSettingsRequest) (*controlv1.GetAccountSettingsResponse, error) {
-	account, position, err := c.account(ctx)
+	account, position, err := c.app.Account(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +109,7 @@ func (c *Control) UpdateAccountSettings(ctx context.Context, req *controlv1.Upda
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.app.Change(ctx, c.call(ctx), command)
+	out, err := c.app.Change(ctx, c.app.Call(ctx), command)
 	if err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ func settingsFromProto(m *eventv1.Settings) (policy.Settings, error) {
 
 func (c *Control) engine(a *policy.Account, e *policy.Engine) *controlv1.PolicyEngine {
 	return &controlv1.PolicyEngine{
-		PolicyEngineId: e.ID, PolicyEngineArn: c.arn(a, policy.EngineRef(e.ID)), Name: e.Name,
+		PolicyEngineId: e.ID, PolicyEngineArn: c.app.ARN(a, policy.EngineRef(e.ID)), Name: e.Name,
 		Definition: stream.EngineDefinitionToProto(e.Definition()),
 		Status:     stream.StatusToProto(e.Status), StatusReasons: e.Reasons,
 		CreatedAt: timestamp(e.CreatedAt), UpdatedAt: timestamp(e.UpdatedAt), Tags: e.Tags,
@@ -61,7 +61,7 @@ func (c *Control) CreatePolicyEngine(ctx context.Context, req *controlv1.CreateP
 
 // GetPolicyEngine implements ControlService.
 func (c *Control) GetPolicyEngine(ctx context.Context, req *controlv1.GetPolicyEngineRequest) (*controlv1.GetPolicyEngineResponse, error) {
-	account, position, err := c.account(ctx)
+	account, position, err := c.app.Account(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func (c *Control) GetPolicyEngine(ctx context.Context, req *controlv1.GetPolicyE
 
 // ListPolicyEngines implements ControlService.
 func (c *Control) ListPolicyEngines(ctx context.Context, req *controlv1.ListPolicyEnginesRequest) (*controlv1.ListPolicyEnginesResponse, error) {
-	account, position, err := c.account(ctx)
+	account, position, err := c.app.Account(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +92,7 @@ func (c *Control) ListPolicyEngines(ctx context.Context, req *controlv1.ListPoli
 
 // UpdatePolicyEngine implements ControlService.
 func (c *Control) UpdatePolicyEngine(ctx context.Context, req *controlv1.UpdatePolicyEngineRequest) (*controlv1.UpdatePolicyEngineResponse, error) {
-	out, err := c.app.Change(ctx, c.call(ctx), policy.UpdateEngine{
+	out, err := c.app.Change(ctx, c.app.Call(ctx), policy.UpdateEngine{
 		ID: req.GetPolicyEngineId(), Description: req.Description, ExpectedVersion: req.GetExpectedVersion(),
 	})
 	if err != nil {
@@ -107,7 +107,7 @@ func (c *Control) UpdatePolicyEngineSettings(ctx context.Context, req *controlv1
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.app.Change(ctx, c.call(ctx), command)
+	out, err := c.app.Change(ctx, c.app.Call(ctx), command)
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +121,7 @@ func setEngineSettings(req *controlv1.UpdatePolicyEngineSettingsRequest) (policy
 
 // DeletePolicyEngine implements ControlService.
 func (c *Control) DeletePolicyEngine(ctx context.Context, req *controlv1.DeletePolicyEngineRequest) (*controlv1.DeletePolicyEngineResponse, error) {
-	out, err := c.app.Delete(ctx, c.call(ctx), policy.DeleteEngine{ID: req.GetPolicyEngineId(), ExpectedVersion: req.GetExpectedVersion()})
+	out, err := c.app.Delete(ctx, c.app.Call(ctx), policy.DeleteEngine{ID: req.GetPolicyEngineId(), ExpectedVersion: req.GetExpectedVersion()})
 	if err != nil {
 		return nil, err
 	}

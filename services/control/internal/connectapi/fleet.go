@@ -3,12 +3,12 @@ package connectapi
 import (
 	"context"
 	"math"
-	"strconv"
 	"time"
 
 	"connectrpc.com/connect"
 
 	controlv1 "github.com/verdict-io/verdict/proto/gen/verdict/control/v1"
+	"github.com/verdict-io/verdict/services/control/internal/app"
 	"github.com/verdict-io/verdict/services/control/internal/fleet"
 	"github.com/verdict-io/verdict/services/internal/rpc"
 	"github.com/verdict-io/verdict/services/policy"
@@ -56,7 +56,7 @@ func milliseconds(d time.Duration) uint64 { return uint64(max(0, d.Milliseconds(
 
 // WaitForRevision implements ControlService.
 func (c *Control) WaitForRevision(ctx context.Context, req *controlv1.WaitForRevisionRequest) (*controlv1.WaitForRevisionResponse, error) {
-	position, err := parseRevision("awaitedRevision", req.GetAwaitedRevision())
+	position, err := policy.ParseRevision("awaitedRevision", req.GetAwaitedRevision())
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +75,7 @@ func (c *Control) WaitForRevision(ctx context.Context, req *controlv1.WaitForRev
 	ctx, cancel := answerInTime(ctx)
 	defer cancel()
 	p, err := c.fleet.Wait(ctx, fleet.Wanted{
-		Account: caller(ctx).Account, Position: position, Quorum: req.GetWaitFor() == controlv1.WaitFor_WAIT_FOR_QUORUM,
+		Account: app.Caller(ctx).Account, Position: position, Quorum: req.GetWaitFor() == controlv1.WaitFor_WAIT_FOR_QUORUM,
 	})
 	if err != nil {
 		return nil, err
@@ -96,13 +96,4 @@ func answerInTime(ctx context.Context) (context.Context, context.CancelFunc) {
 	}
 	left := time.Until(deadline)
 	return context.WithDeadline(ctx, deadline.Add(-min(left/4, 500*time.Millisecond)))
-}
-
-// parseRevision is the position that a revision stands for.
-func parseRevision(field, text string) (uint64, error) {
-	position, err := strconv.ParseUint(text, 10, 64)
-	if err != nil || revision(position) != text {
-		return 0, policy.Invalid("revision", field, "it is no revision: send one as an answer to a write named it")
-	}
-	return position, nil
 }

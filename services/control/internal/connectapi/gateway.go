@@ -12,7 +12,7 @@ import (
 
 func (c *Control) gateway(a *policy.Account, g *policy.Gateway) *controlv1.Gateway {
 	return &controlv1.Gateway{
-		GatewayId: g.ID, GatewayArn: c.arn(a, policy.GatewayRef(g.ID)), Name: g.Name,
+		GatewayId: g.ID, GatewayArn: c.app.ARN(a, policy.GatewayRef(g.ID)), Name: g.Name,
 		Definition: stream.GatewayDefinitionToProto(g.Definition()),
 		Status:     stream.StatusToProto(g.Status), StatusReasons: g.Reasons,
 		CreatedAt: timestamp(g.CreatedAt), UpdatedAt: timestamp(g.UpdatedAt), Tags: g.Tags,
@@ -53,7 +53,7 @@ func (c *Control) CreateGateway(ctx context.Context, req *controlv1.CreateGatewa
 
 // GetGateway implements ControlService.
 func (c *Control) GetGateway(ctx context.Context, req *controlv1.GetGatewayRequest) (*controlv1.GetGatewayResponse, error) {
-	account, position, err := c.account(ctx)
+	account, position, err := c.app.Account(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func (c *Control) GetGateway(ctx context.Context, req *controlv1.GetGatewayReque
 
 // ListGateways implements ControlService.
 func (c *Control) ListGateways(ctx context.Context, req *controlv1.ListGatewaysRequest) (*controlv1.ListGatewaysResponse, error) {
-	account, position, err := c.account(ctx)
+	account, position, err := c.app.Account(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +88,7 @@ func (c *Control) UpdateGateway(ctx context.Context, req *controlv1.UpdateGatewa
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.app.Change(ctx, c.call(ctx), command)
+	out, err := c.app.Change(ctx, c.app.Call(ctx), command)
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +102,7 @@ func updateGateway(req *controlv1.UpdateGatewayRequest) (policy.UpdateGateway, e
 
 // DeleteGateway implements ControlService.
 func (c *Control) DeleteGateway(ctx context.Context, req *controlv1.DeleteGatewayRequest) (*controlv1.DeleteGatewayResponse, error) {
-	out, err := c.app.Delete(ctx, c.call(ctx), policy.DeleteGateway{ID: req.GetGatewayId(), ExpectedVersion: req.GetExpectedVersion()})
+	out, err := c.app.Delete(ctx, c.app.Call(ctx), policy.DeleteGateway{ID: req.GetGatewayId(), ExpectedVersion: req.GetExpectedVersion()})
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +115,7 @@ func (c *Control) AttachPolicyEngine(ctx context.Context, req *controlv1.AttachP
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.app.Change(ctx, c.call(ctx), command)
+	out, err := c.app.Change(ctx, c.app.Call(ctx), command)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +131,7 @@ func attachEngine(req *controlv1.AttachPolicyEngineRequest) (policy.AttachEngine
 
 // DetachPolicyEngine implements ControlService.
 func (c *Control) DetachPolicyEngine(ctx context.Context, req *controlv1.DetachPolicyEngineRequest) (*controlv1.DetachPolicyEngineResponse, error) {
-	out, err := c.app.Change(ctx, c.call(ctx), detachEngine(req))
+	out, err := c.app.Change(ctx, c.app.Call(ctx), detachEngine(req))
 	if err != nil {
 		return nil, err
 	}

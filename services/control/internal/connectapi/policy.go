@@ -13,7 +13,7 @@ import (
 
 func (c *Control) policy(a *policy.Account, p *policy.Policy) *controlv1.Policy {
 	m := &controlv1.Policy{
-		PolicyId: p.ID, PolicyArn: c.arn(a, policy.PolicyRef(p.EngineID, p.ID)), PolicyEngineId: p.EngineID, Name: p.Name,
+		PolicyId: p.ID, PolicyArn: c.app.ARN(a, policy.PolicyRef(p.EngineID, p.ID)), PolicyEngineId: p.EngineID, Name: p.Name,
 		Status: stream.StatusToProto(p.Status), StatusReasons: p.Reasons,
 		InForce: stream.BodyToProto(p.InForce), Candidate: stream.BodyToProto(p.Candidate),
 		CreatedAt: timestamp(p.CreatedAt), UpdatedAt: timestamp(p.UpdatedAt), Tags: p.Tags, Version: p.Version,
@@ -72,7 +72,7 @@ func createPolicy(req *controlv1.CreatePolicyRequest) (policy.CreatePolicy, erro
 
 // GetPolicy implements ControlService.
 func (c *Control) GetPolicy(ctx context.Context, req *controlv1.GetPolicyRequest) (*controlv1.GetPolicyResponse, error) {
-	account, position, err := c.account(ctx)
+	account, position, err := c.app.Account(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func (c *Control) GetPolicy(ctx context.Context, req *controlv1.GetPolicyRequest
 
 // ListPolicies implements ControlService.
 func (c *Control) ListPolicies(ctx context.Context, req *controlv1.ListPoliciesRequest) (*controlv1.ListPoliciesResponse, error) {
-	account, position, err := c.account(ctx)
+	account, position, err := c.app.Account(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func (c *Control) UpdatePolicy(ctx context.Context, req *controlv1.UpdatePolicyR
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.app.Change(ctx, c.call(ctx), command)
+	out, err := c.app.Change(ctx, c.app.Call(ctx), command)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +142,7 @@ func updatePolicy(req *controlv1.UpdatePolicyRequest) (policy.UpdatePolicy, erro
 
 // DeletePolicy implements ControlService.
 func (c *Control) DeletePolicy(ctx context.Context, req *controlv1.DeletePolicyRequest) (*controlv1.DeletePolicyResponse, error) {
-	out, err := c.app.Delete(ctx, c.call(ctx), deletePolicy(req))
+	out, err := c.app.Delete(ctx, c.app.Call(ctx), deletePolicy(req))
 	if err != nil {
 		return nil, err
 	}

@@ -51,7 +51,7 @@ func (c *Control) CreateGatewayTarget(ctx context.Context, req *controlv1.Create
 
 // GetGatewayTarget implements ControlService.
 func (c *Control) GetGatewayTarget(ctx context.Context, req *controlv1.GetGatewayTargetRequest) (*controlv1.GetGatewayTargetResponse, error) {
-	account, position, err := c.account(ctx)
+	account, position, err := c.app.Account(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +64,7 @@ func (c *Control) GetGatewayTarget(ctx context.Context, req *controlv1.GetGatewa
 
 // ListGatewayTargets implements ControlService.
 func (c *Control) ListGatewayTargets(ctx context.Context, req *controlv1.ListGatewayTargetsRequest) (*controlv1.ListGatewayTargetsResponse, error) {
-	account, position, err := c.account(ctx)
+	account, position, err := c.app.Account(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func (c *Control) UpdateGatewayTarget(ctx context.Context, req *controlv1.Update
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.app.Change(ctx, c.call(ctx), policy.UpdateTarget{
+	out, err := c.app.Change(ctx, c.app.Call(ctx), policy.UpdateTarget{
 		GatewayID: req.GetGatewayId(), ID: req.GetTargetId(), Definition: d, ExpectedVersion: req.GetExpectedVersion(),
 	})
 	if err != nil {
@@ -101,7 +101,7 @@ func (c *Control) UpdateGatewayTarget(ctx context.Context, req *controlv1.Update
 
 // DeleteGatewayTarget implements ControlService.
 func (c *Control) DeleteGatewayTarget(ctx context.Context, req *controlv1.DeleteGatewayTargetRequest) (*controlv1.DeleteGatewayTargetResponse, error) {
-	out, err := c.app.Delete(ctx, c.call(ctx), policy.DeleteTarget{
+	out, err := c.app.Delete(ctx, c.app.Call(ctx), policy.DeleteTarget{
 		GatewayID: req.GetGatewayId(), ID: req.GetTargetId(), ExpectedVersion: req.GetExpectedVersion(),
 	})
 	if err != nil {
