@@ -250,7 +250,9 @@ func TestTLS(t *testing.T) {
 func TestAnswers(t *testing.T) {
 	var other atomic.Int64
 	mux := http.NewServeMux()
-	mux.HandleFunc("/moved", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/other", http.StatusTemporaryRedirect) })
+	mux.HandleFunc("/moved", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "/other", http.StatusTemporaryRedirect)
+	})
 	mux.HandleFunc("/other", func(http.ResponseWriter, *http.Request) { other.Add(1) })
 	mux.HandleFunc("/head", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-Long", strings.Repeat("x", 100<<10)) })
 	server := httptest.NewServer(mux)
