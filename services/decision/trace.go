@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/hex"
 
-	"connectrpc.com/connect"
-
 	"github.com/verdict-io/verdict/services/internal/rpc"
 )
 
@@ -19,11 +17,7 @@ type trace struct {
 // ignored.
 func traceOf(ctx context.Context) trace {
 	t := trace{requestID: rpc.RequestID(ctx)}
-	info, ok := connect.CallInfoForHandlerContext(ctx)
-	if !ok {
-		return t
-	}
-	parent := info.RequestHeader().Get("Traceparent")
+	parent := rpc.Traceparent(ctx)
 	if len(parent) < 55 || parent[2] != '-' || parent[35] != '-' || parent[52] != '-' {
 		return t
 	}
