@@ -90,7 +90,7 @@ clean: ## Remove what was built; .data and the caches stay
 # Where everything is kept that a run of Verdict on this machine leaves behind, and what it is.
 DATA ?= .data
 PORTS ?= fixed
-DEV_DATA := keys keys.new callers.json users.xml nats nats-keys nats.log decision $(foreach service,control decision audit,$(service).log $(service).addr .$(service).addr-*)
+DEV_DATA := keys keys.new callers.json users.xml nats nats-keys nats.log decision gateway issuer-key.pem $(foreach service,control decision audit gateway,$(service).log $(service).addr .$(service).addr-*)
 data = $(or $(strip $(DATA)),$(error DATA is empty: name a folder))
 
 # The keys come into being in one step, so that a start that is broken off leaves all or none of them. exec: devservers must be

@@ -53,7 +53,7 @@ type Authenticator struct {
 	tokens  *issuer.Tokens[tokenKey, Caller]
 
 	mu      sync.RWMutex
-	issuers map[string]*issuer.Issuer             // :: discovery URL → keys
+	issuers map[string]*issuer.Issuer              // :: discovery URL → keys
 	warned  map[*policy.GatewayDefinition]struct{} // of which the log says that it lets nobody in
 }
 

@@ -23,9 +23,10 @@ const (
 	action = targetName + "___" + toolName
 )
 
-// example is the refund example as it is in the control plane.
-type example struct {
+// refundExample is the refund example as it is in the control plane.
+type refundExample struct {
 	control  controlv1connect.ControlServiceClient
+	issuer   string // URL
 	engine   *controlv1.PolicyEngine
 	gateway  *controlv1.Gateway
 	policy   *controlv1.Policy
@@ -33,8 +34,8 @@ type example struct {
 }
 
 // loadExample makes what is missing of the example, found by name, and changes nothing of what is there.
-func loadExample(ctx context.Context, controlURL string) (*example, error) {
-	e := &example{control: controlv1connect.NewControlServiceClient(http.DefaultClient, controlURL)}
+func loadExample(ctx context.Context, controlURL, issuerURL string) (*refundExample, error) {
+	e := &refundExample{control: controlv1connect.NewControlServiceClient(http.DefaultClient, controlURL), issuer: issuerURL}
 	for _, step := range []struct {
 		what string
 		do   func(context.Context) error
@@ -49,6 +50,11 @@ func loadExample(ctx context.Context, controlURL string) (*example, error) {
 		}
 	}
 	return e, nil
+}
+
+// url is where the gateway is, below that of the process that serves it.
+func (e *refundExample) url(base string) string {
+	return base + "/gateways/" + e.gateway.GetGatewayId() + "/mcp"
 }
 
 // named finds a thing by its name in a list that comes in pages; the zero value when it is not there.
@@ -70,7 +76,7 @@ func named[T interface{ GetName() string }](name string, page func(token string)
 	}
 }
 
-func (e *example) loadEngine(ctx context.Context) (err error) {
+func (e *refundExample) loadEngine(ctx context.Context) (err error) {
 	e.engine, err = named(engineName, func(token string) ([]*controlv1.PolicyEngine, string, error) {
 		page, err := e.control.ListPolicyEngines(ctx, &controlv1.ListPolicyEnginesRequest{PageToken: token})
 		return page.GetPolicyEngines(), page.GetNextPageToken(), err
@@ -85,8 +91,8 @@ func (e *example) loadEngine(ctx context.Context) (err error) {
 	return err
 }
 
-// loadGateway makes the gateway with the engine attached to it.
-func (e *example) loadGateway(ctx context.Context) (err error) {
+// loadGateway makes the gateway, for the agent of the issuer, with the engine attached to it.
+func (e *refundExample) loadGateway(ctx context.Context) (err error) {
 	e.gateway, err = named(gatewayName, func(token string) ([]*controlv1.Gateway, string, error) {
 		page, err := e.control.ListGateways(ctx, &controlv1.ListGatewaysRequest{PageToken: token})
 		return page.GetGateways(), page.GetNextPageToken(), err
@@ -98,7 +104,12 @@ func (e *example) loadGateway(ctx context.Context) (err error) {
 		Name: gatewayName,
 		Definition: &eventv1.GatewayDefinition{
 			Description: "Agents refund here", ProtocolType: eventv1.GatewayProtocolType_GATEWAY_PROTOCOL_TYPE_MCP,
-			AuthorizerType: eventv1.AuthorizerType_AUTHORIZER_TYPE_NONE,
+			AuthorizerType: eventv1.AuthorizerType_AUTHORIZER_TYPE_CUSTOM_JWT,
+			AuthorizerConfiguration: &eventv1.AuthorizerConfiguration{Configuration: &eventv1.AuthorizerConfiguration_CustomJwtAuthorizer{
+				CustomJwtAuthorizer: &eventv1.CustomJwtAuthorizer{
+					DiscoveryUrl: e.issuer + "/.well-known/openid-configuration", AllowedClients: []string{agentID},
+				},
+			}},
 			PolicyEngineConfiguration: &eventv1.GatewayPolicyEngineConfiguration{
 				PolicyEngineId: e.engine.GetPolicyEngineId(), Mode: eventv1.EngineMode_ENGINE_MODE_ENFORCE,
 			},
@@ -108,7 +119,7 @@ func (e *example) loadGateway(ctx context.Context) (err error) {
 	return err
 }
 
-func (e *example) loadTarget(ctx context.Context) error {
+func (e *refundExample) loadTarget(ctx context.Context) error {
 	gatewayID := e.gateway.GetGatewayId()
 	found, err := named(targetName, func(token string) ([]*controlv1.GatewayTarget, string, error) {
 		page, err := e.control.ListGatewayTargets(ctx, &controlv1.ListGatewayTargetsRequest{GatewayId: gatewayID, PageToken: token})
@@ -123,7 +134,7 @@ func (e *example) loadTarget(ctx context.Context) error {
 	return err
 }
 
-// refundTarget is a Lambda function with one tool. Nothing calls it yet.
+// refundTarget is a Lambda function with one tool.
 func refundTarget() *eventv1.TargetDefinition {
 	property := func(t eventv1.SchemaType, description string) *eventv1.Schema {
 		return &eventv1.Schema{Type: t, Description: description}
@@ -152,7 +163,7 @@ func refundTarget() *eventv1.TargetDefinition {
 }
 
 // loadPolicy makes the policy and waits until it decides.
-func (e *example) loadPolicy(ctx context.Context) error {
+func (e *refundExample) loadPolicy(ctx context.Context) error {
 	engineID := e.engine.GetPolicyEngineId()
 	found, err := named(policyName, func(token string) ([]*controlv1.Policy, string, error) {
 		page, err := e.control.ListPolicies(ctx, &controlv1.ListPoliciesRequest{PolicyEngineId: engineID, PageToken: token})
@@ -177,7 +188,7 @@ func (e *example) loadPolicy(ctx context.Context) error {
 }
 
 // awaitPolicy waits until control has checked the policy.
-func (e *example) awaitPolicy(ctx context.Context, id string) error {
+func (e *refundExample) awaitPolicy(ctx context.Context, id string) error {
 	for {
 		now, err := e.control.GetPolicy(ctx, &controlv1.GetPolicyRequest{PolicyEngineId: e.engine.GetPolicyEngineId(), PolicyId: id})
 		if err != nil {
