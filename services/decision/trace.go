@@ -3,6 +3,7 @@ package decision
 import (
 	"context"
 	"encoding/hex"
+	"net/http"
 
 	"connectrpc.com/connect"
 
@@ -19,11 +20,7 @@ type trace struct {
 // ignored.
 func traceOf(ctx context.Context) trace {
 	t := trace{requestID: rpc.RequestID(ctx)}
-	info, ok := connect.CallInfoForHandlerContext(ctx)
-	if !ok {
-		return t
-	}
-	parent := info.RequestHeader().Get("Traceparent")
+	parent := traceparent(ctx)
 	if len(parent) < 55 || parent[2] != '-' || parent[35] != '-' || parent[52] != '-' {
 		return t
 	}
@@ -35,4 +32,21 @@ func traceOf(ctx context.Context) trace {
 		t.id, t.span = id, span
 	}
 	return t
+}
+
+type traceparentKey struct{}
+
+func traceparent(ctx context.Context) string {
+	if info, ok := connect.CallInfoForHandlerContext(ctx); ok {
+		return info.RequestHeader().Get("Traceparent")
+	}
+	text, _ := ctx.Value(traceparentKey{}).(string)
+	return text
+}
+
+// traced is for handlers that are none of Connect's, which keeps the headers of its own.
+func traced(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), traceparentKey{}, r.Header.Get("Traceparent"))))
+	})
 }
