@@ -20,6 +20,7 @@ import (
 	"github.com/verdict-io/verdict/proto/gen/verdict/event/v1/eventv1connect"
 	"github.com/verdict-io/verdict/services/decision/internal/authzen"
 	"github.com/verdict-io/verdict/services/decision/internal/decisionlog"
+	"github.com/verdict-io/verdict/services/decision/internal/extauthz"
 	"github.com/verdict-io/verdict/services/decision/internal/report"
 	"github.com/verdict-io/verdict/services/follow"
 	"github.com/verdict-io/verdict/services/internal/identity"
@@ -266,6 +267,7 @@ func (n *Node) handler(cfg rpc.Config, publicURL string) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(decisionv1connect.NewDecisionServiceHandler(n, edge.HandlerOptions()...))
 	mux.Handle("/access/", traced(api.Handler(edge)))
+	mux.Handle(extauthz.Procedure, connect.NewUnaryHandlerSimple(extauthz.Procedure, extauthz.New(n, edge.Refusal).Check, edge.HandlerOptions()...))
 	known, public := edge.Handler(mux), api.Metadata()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == authzen.MetadataPath {

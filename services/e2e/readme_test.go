@@ -72,7 +72,8 @@ func masked(t *testing.T, b block, text string) string {
 	return strings.TrimSpace(text)
 }
 
-// The first screen of the README, and what it says about callers, does what it says, in its order, and prints what it shows.
+// The first screen of the README, what it says about callers, and the page about AuthZEN and Envoy do what they say, in their order,
+// and print what they show.
 func TestReadme(t *testing.T) {
 	readme, err := os.ReadFile(filepath.Join(repository(t), "README.md"))
 	must(t, err)
@@ -91,11 +92,29 @@ func TestReadme(t *testing.T) {
 	for _, b := range append(blocks[1:3:3], callers...) {
 		p.readmeBlock(t, b)
 	}
+	p.fronts(t, own)
 	must(t, syscall.Kill(-r.cmd.Process.Pid, syscall.SIGINT))
 	r.wantStatus(t, "signal: interrupt")
 	p.readmeBlock(t, blocks[3])
 	if _, err := os.Stat(p.data); !os.IsNotExist(err) {
 		t.Errorf("what was to be removed: %v", err)
+	}
+}
+
+// fronts runs the commands of the page about AuthZEN and Envoy.
+func (p *playground) fronts(t *testing.T, own *strings.Replacer) {
+	t.Helper()
+	page, err := os.ReadFile(filepath.Join(repository(t), "services", "docs", "fronts.md"))
+	must(t, err)
+	for heading, want := range map[string]int{"AuthZEN": 3, "Envoy": 1} {
+		_, section, _ := strings.Cut(own.Replace(string(page)), "\n## "+heading+"\n")
+		blocks := readmeBlocks(t, section)
+		if len(blocks) != want {
+			t.Errorf("fronts.md, %s: %d blocks of commands, want %d", heading, len(blocks), want)
+		}
+		for _, b := range blocks {
+			p.readmeBlock(t, b)
+		}
 	}
 }
 
