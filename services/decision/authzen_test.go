@@ -259,6 +259,7 @@ func TestAuthZENErrors(t *testing.T) {
 		{"context is an array", with("context", `[]`), 400, "context"},
 		{"input is a string", with("context", `{"input":"x"}`), 400, "context.input"},
 		{"two inputs", strings.Replace(with("context", `{"input":{"method":"PUT"}}`), `"Records___read"`, `"Records___read","properties":{"method":"GET"}`, 1), 400, "context.input"},
+		{"two inputs that a float64 takes for one", strings.Replace(with("context", `{"input":{"n":9007199254740993}}`), `"Records___read"`, `"Records___read","properties":{"n":9007199254740992}`, 1), 400, "context.input"},
 		{"not JSON", `{"subject":`, 400, ""},
 		{"a member twice", strings.Replace(with("x", `1`), `"subject":`, `"subject":{},"subject":`, 1), 400, ""},
 		{"a member twice, within", with("action", `{"name":"read","properties":{"a":{"b":1,"b":2}}}`), 400, ""},
