@@ -74,7 +74,8 @@ func masked(t *testing.T, b block, text string) string {
 	return strings.TrimSpace(text)
 }
 
-// The first screen of the README, and what it says about callers, does what it says, in its order, and prints what it shows.
+// The first screen of the README, what it says about callers, and the page about AuthZEN and Envoy do what they say, in their order,
+// and print what they show.
 func TestReadme(t *testing.T) {
 	readme, err := os.ReadFile(filepath.Join(repository(t), "README.md"))
 	must(t, err)
@@ -93,6 +94,7 @@ func TestReadme(t *testing.T) {
 	for _, b := range append(blocks[1:4:4], callers...) {
 		p.readmeBlock(t, b)
 	}
+	p.fronts(t, own)
 	for _, want := range []string{"deleted policy, detached the, deleted policy, deleted target, deleted gateway", ""} {
 		if got := p.removeExample(t); got != want {
 			t.Errorf("remove-example: %s, want %s", got, want)
@@ -118,6 +120,23 @@ func (p *playground) removeExample(t *testing.T) string {
 		said = append(said, strings.Join(strings.Fields(line)[:2], " "))
 	}
 	return strings.Join(said, ", ")
+}
+
+// fronts runs the commands of the page about AuthZEN and Envoy.
+func (p *playground) fronts(t *testing.T, own *strings.Replacer) {
+	t.Helper()
+	page, err := os.ReadFile(filepath.Join(repository(t), "services", "docs", "fronts.md"))
+	must(t, err)
+	for heading, want := range map[string]int{"AuthZEN": 3, "Envoy": 1} {
+		_, section, _ := strings.Cut(own.Replace(string(page)), "\n## "+heading+"\n")
+		blocks := readmeBlocks(t, section)
+		if len(blocks) != want {
+			t.Errorf("fronts.md, %s: %d blocks of commands, want %d", heading, len(blocks), want)
+		}
+		for _, b := range blocks {
+			p.readmeBlock(t, b)
+		}
+	}
 }
 
 // readmeDev runs the block that ends with `make dev`, and returns when it serves.

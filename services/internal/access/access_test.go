@@ -18,11 +18,12 @@ import (
 	"github.com/verdict-io/verdict/services/internal/identity"
 )
 
-// operations are those of AgentCore's API that are no procedures.
+// operations are those of AgentCore's API that are no procedures, and Envoy's procedure.
 var operations = []string{
 	"GetPolicyEngineSummary", "ListPolicyEngineSummaries", "GetPolicySummary", "ListPolicySummaries", "StartPolicyGeneration",
 	"GetPolicyGeneration", "ListPolicyGenerations", "ListPolicyGenerationAssets", "GetPolicyGenerationSummary",
 	"ListPolicyGenerationSummaries", "SynchronizeGatewayTargets", "PutResourcePolicy", "GetResourcePolicy", "DeleteResourcePolicy",
+	"Check",
 }
 
 // procedures are those of all services, as their descriptors have them.
@@ -57,7 +58,7 @@ func TestRoles(t *testing.T) {
 	const weakeners, readers, writers, deciders, auditors = "enforcer admin", "viewer author enforcer auditor admin", "author enforcer admin", "gateway admin", "auditor admin"
 	may := map[string]string{
 		access.Weaken: weakeners, "ProposeChange": weakeners, "ApproveChange": weakeners, "RejectChange": weakeners,
-		"Authorize": deciders, "BatchAuthorize": deciders, "ListPermittedActions": deciders,
+		"Authorize": deciders, "BatchAuthorize": deciders, "ListPermittedActions": deciders, "Check": deciders,
 		"Query": auditors, "GetDecision": auditors, "Tail": auditors, "Completeness": "admin",
 		"WaitForRevision": readers, "Propagation": "admin",
 		access.Invoke: "agent admin",

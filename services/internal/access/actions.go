@@ -31,8 +31,8 @@ const Weaken = "WeakenEnforcement"
 // Invoke is the action of whoever calls a gateway that takes signed requests (AWS_IAM). Whether a tool runs is for policies to say.
 const Invoke = "InvokeGateway"
 
-// actions is every procedure of every service and every operation of AgentCore's API that control offers, and the group that it is in.
-// What both have is one action.
+// actions is every procedure of every service, that of Envoy's authorization (Check) among them, and every operation of AgentCore's API
+// that control offers, and the group that it is in. What both have is one action; so is what AuthZEN has (Authorize, BatchAuthorize).
 var actions = map[string]string{
 	"CreatePolicyEngine": write, "GetPolicyEngine": read, "ListPolicyEngines": read, "UpdatePolicyEngine": write,
 	"DeletePolicyEngine": write, "UpdatePolicyEngineSettings": write,
@@ -52,7 +52,7 @@ var actions = map[string]string{
 	"SynchronizeGatewayTargets": write,
 	"PutResourcePolicy":         write, "GetResourcePolicy": read, "DeleteResourcePolicy": write,
 
-	"Authorize": decide, "BatchAuthorize": decide, "ListPermittedActions": decide,
+	"Authorize": decide, "BatchAuthorize": decide, "ListPermittedActions": decide, "Check": decide,
 	Invoke:  invoke,
 	"Query": audit, "GetDecision": audit, "Tail": audit, "Completeness": operate,
 	"ReadEvents": follow, "Head": follow, "ReadState": follow,
