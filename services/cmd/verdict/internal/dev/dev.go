@@ -260,7 +260,7 @@ func (r *run) useTools(ctx context.Context, gatewayURL string) (decisionIDs []st
 		if err != nil {
 			return nil, fmt.Errorf("tools/call: %w", err)
 		}
-		fmt.Fprintf(r.Out, "refund of %4d:      %s\n", amount, text)
+		fmt.Fprintf(r.Out, "refund of %4d: %s\n", amount, text)
 		decisionIDs = append(decisionIDs, id)
 	}
 	return decisionIDs, nil
