@@ -14,6 +14,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,7 +49,7 @@ type Config struct {
 	KeysURL string
 	// Client asks. It must follow no redirect: that could lead to where nobody looked when the address was configured.
 	Client *http.Client
-	// CheckURL is nil for an address, found in the document under the name field, whose answer can be trusted.
+	// CheckURL is nil for an address whose answer can be trusted: DiscoveryURL, or one that the document has under the name field.
 	CheckURL func(field, address string) error
 	// Logger hears of fetches that failed.
 	Logger *slog.Logger
@@ -202,7 +203,10 @@ func (s *Issuer) String() string {
 	if s.cfg.Name != "" {
 		return s.cfg.Name
 	}
-	return s.cfg.DiscoveryURL
+	if u, err := url.Parse(s.cfg.DiscoveryURL); err == nil {
+		return u.Redacted()
+	}
+	return "?"
 }
 
 // update fetches once. Only the fetch in flight calls it.
@@ -242,6 +246,9 @@ func (s *Issuer) discover(ctx context.Context) (document, error) {
 		return document{Issuer: s.cfg.Name, JWKSURI: s.cfg.KeysURL}, nil
 	}
 	address := s.cfg.DiscoveryURL
+	if err := s.cfg.CheckURL("the discovery URL", address); err != nil {
+		return document{}, err
+	}
 	text, err := s.get(ctx, address)
 	if err != nil {
 		return document{}, err

@@ -353,6 +353,23 @@ func TestIssuerThatFails(t *testing.T) {
 	}
 }
 
+// Credentials in an address are nobody's to send, and must not be in a log.
+func TestDiscoveryURLWithUser(t *testing.T) {
+	key := ecKey()
+	is := newIssuer(t, public("k", key))
+	w := newWorld(t)
+	g := is.gateway(func(a *policy.JWTAuthorizer) {
+		a.DiscoveryURL = strings.Replace(a.DiscoveryURL, "http://", "http://me:hunter2@", 1)
+	})
+	_, refusal := w.ask(withToken(sign(t, jose.ES256, "k", key, is.claims().json(t))), g)
+	if refusal == nil || refusal.Status != http.StatusServiceUnavailable || is.count() != 0 {
+		t.Errorf("%+v, %d fetches", refusal, is.count())
+	}
+	if !strings.Contains(w.said(), "the discovery URL is not") || strings.Contains(w.said(), "hunter2") {
+		t.Errorf("the log says %s", w.said())
+	}
+}
+
 // Odd keys among those of an issuer are passed over.
 func TestOddKeys(t *testing.T) {
 	key := ecKey()
