@@ -213,6 +213,47 @@ func TestLife(t *testing.T) {
 	r.cleanUp(t, f, p.GetPolicyId(), misnamed.GetPolicyId())
 }
 
+// An engine says how many of its policies every request of their gateways is decided by; what is not in force is not counted.
+func TestUnindexedPolicies(t *testing.T) {
+	t.Parallel()
+	r := newBench(t).start(t)
+	f := r.refund(t)
+	count := func() uint32 {
+		got, err := r.GetPolicyEngine(t.Context(), &controlv1.GetPolicyEngineRequest{PolicyEngineId: f.engine})
+		must(t, err)
+		list, err := r.ListPolicyEngines(t.Context(), &controlv1.ListPolicyEnginesRequest{})
+		must(t, err)
+		if len(list.GetPolicyEngines()) != 1 || list.GetPolicyEngines()[0].GetUnindexedPolicies() != got.GetPolicyEngine().GetUnindexedPolicies() {
+			t.Errorf("listed: %v, got: %v", list, got)
+		}
+		return got.GetPolicyEngine().GetUnindexedPolicies()
+	}
+	wantCount := func(when string, want uint32) {
+		t.Helper()
+		if got := count(); got != want {
+			t.Errorf("%s: %d unindexed, want %d", when, got, want)
+		}
+	}
+	wantCount("no policy", 0)
+	made, err := r.CreatePolicy(t.Context(), f.policy("refund_limit"))
+	must(t, err)
+	r.settled(t, f.engine, made.GetPolicy().GetPolicyId())
+	wantCount("one that names its tool", 0)
+	wide := f.policy("wide")
+	wide.Definition = cedar(fmt.Sprintf(`forbid(principal, action, resource == AgentCore::Gateway::"%s") unless { principal is AgentCore::OAuthUser };`, f.arn))
+	made, err = r.CreatePolicy(t.Context(), wide)
+	must(t, err)
+	p := r.settled(t, f.engine, made.GetPolicy().GetPolicyId())
+	if p.GetInForce() == nil {
+		t.Fatalf("the wide policy is %v", p)
+	}
+	wantCount("one that names nothing", 1)
+	_, err = r.UpdatePolicy(t.Context(), &controlv1.UpdatePolicyRequest{PolicyEngineId: f.engine, PolicyId: p.GetPolicyId(), Definition: f.policy("").GetDefinition()})
+	must(t, err)
+	r.settled(t, f.engine, p.GetPolicyId())
+	wantCount("mended", 0)
+}
+
 // cleanUp deletes everything in the order in which that is possible, and tries the other orders.
 func (r *replica) cleanUp(t *testing.T, f refund, policies ...string) {
 	t.Helper()

@@ -110,6 +110,25 @@ func (n *Node) Authorize(ctx context.Context, req *decisionv1.AuthorizeRequest) 
 	return t.record(of)
 }
 
+// AtOneRevision is for requests that belong together and of which some may be none: what it returns is Authorize, at the revision and
+// the time of this call. It looks at no atLeastRevision, decides nothing after ctx has ended, and is for one goroutine.
+func (n *Node) AtOneRevision(ctx context.Context) (func(*decisionv1.AuthorizeRequest) (*decisionv1.AuthorizeResponse, error), error) {
+	t, err := n.begin(ctx, time.Now(), 0)
+	if err != nil {
+		return nil, err
+	}
+	return func(req *decisionv1.AuthorizeRequest) (*decisionv1.AuthorizeResponse, error) {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		of, err := t.decide(req)
+		if err != nil {
+			return nil, err
+		}
+		return t.record(of)
+	}, nil
+}
+
 const (
 	// maxBatch is how many requests a batch may have.
 	maxBatch = 1000

@@ -18,7 +18,9 @@ import (
 	decisionv1 "github.com/verdict-io/verdict/proto/gen/verdict/decision/v1"
 	"github.com/verdict-io/verdict/proto/gen/verdict/decision/v1/decisionv1connect"
 	"github.com/verdict-io/verdict/proto/gen/verdict/event/v1/eventv1connect"
+	"github.com/verdict-io/verdict/services/decision/internal/authzen"
 	"github.com/verdict-io/verdict/services/decision/internal/decisionlog"
+	"github.com/verdict-io/verdict/services/decision/internal/extauthz"
 	"github.com/verdict-io/verdict/services/decision/internal/report"
 	"github.com/verdict-io/verdict/services/follow"
 	"github.com/verdict-io/verdict/services/internal/identity"
@@ -42,6 +44,7 @@ type Config struct {
 	Partitions  int
 	SpoolBytes  int64
 	MaxBody     int64
+	PublicURL   string
 }
 
 // Register makes settings of the fields of c.
@@ -57,9 +60,11 @@ func (c *Config) Register(fs *process.Flags) {
 	fs.Int(&c.Partitions, "partitions", "VERDICT_PARTITIONS", 1, "`N` streams that decisions are spread over, by node; as audit has it")
 	fs.Bytes(&c.SpoolBytes, "spool-bytes", "", 1<<30, "`SIZE` of the decisions that may wait to get into ClickHouse; when it is reached, Authorize is unavailable")
 	fs.Bytes(&c.MaxBody, "max-body", "", 4<<20, "`SIZE` of a request's body")
+	fs.String(&c.PublicURL, "public-url", "VERDICT_DECISION_PUBLIC_URL", "", "`URL` that callers of AuthZEN reach nodes by, such as https://pdp.example.com, for its metadata; without it, the one they ask it by")
 	fs.Require("dir", "trusted-keys", "control-url")
 	fs.Check("node", stream.ValidNode)
 	fs.Check("control-url", validURL)
+	fs.Check("public-url", validPublicURL)
 	fs.Between("partitions", 1, stream.MaxPartitions)
 }
 
@@ -82,6 +87,15 @@ func validURL(text string) error {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return errors.New("it must be a URL such as http://127.0.0.1:7401")
+	}
+	return nil
+}
+
+// validPublicURL takes no path: the metadata of a URL with one would have to stand elsewhere.
+func validPublicURL(text string) error {
+	u, err := url.Parse(text)
+	if text != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.Scheme+"://"+u.Host != text) {
+		return errors.New("it must be a scheme and a host, such as https://pdp.example.com, with nothing behind them")
 	}
 	return nil
 }
@@ -264,13 +278,29 @@ var failures = []rpc.Rule{
 }
 
 func (s *Service) serve(cfg Config) {
-	edge := rpc.New(rpc.Config{
+	s.proc.Handle(s.node.handler(rpc.Config{
 		Callers: s.proc.Callers, Access: s.proc.Access, Logger: s.proc.Logger, Registry: s.proc.Registry, MaxBytes: int(cfg.MaxBody), Draining: s.proc.Draining(),
 		Timeout: maxWait, Errors: failures,
-	})
+	}, cfg.PublicURL))
+}
+
+// handler is all that a node answers, in each of its APIs.
+func (n *Node) handler(cfg rpc.Config, publicURL string) http.Handler {
+	api := authzen.New(authzen.Config{Node: n, PublicURL: publicURL, MaxBody: int64(cfg.MaxBytes)})
+	cfg.REST = api
+	edge := rpc.New(cfg)
 	mux := http.NewServeMux()
-	mux.Handle(decisionv1connect.NewDecisionServiceHandler(s.node, edge.HandlerOptions()...))
-	s.proc.Handle(edge.Handler(mux))
+	mux.Handle(decisionv1connect.NewDecisionServiceHandler(n, edge.HandlerOptions()...))
+	mux.Handle("/access/", traced(api.Handler(edge)))
+	mux.Handle(extauthz.Procedure, connect.NewUnaryHandlerSimple(extauthz.Procedure, extauthz.New(n, edge.Refusal).Check, edge.HandlerOptions()...))
+	known, public := edge.Handler(mux), api.Metadata()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == authzen.MetadataPath {
+			public.ServeHTTP(w, r)
+			return
+		}
+		known.ServeHTTP(w, r)
+	})
 }
 
 // Run serves until ctx ends, and then shuts down: not ready, requests finished, loops ended, decision log closed, NATS.

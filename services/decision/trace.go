@@ -3,6 +3,7 @@ package decision
 import (
 	"context"
 	"encoding/hex"
+	"net/http"
 
 	"github.com/verdict-io/verdict/services/internal/rpc"
 )
@@ -29,4 +30,11 @@ func traceOf(ctx context.Context) trace {
 		t.id, t.span = id, span
 	}
 	return t
+}
+
+// traced is for handlers that are none of Connect's, which keeps the headers of its own.
+func traced(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r.WithContext(rpc.WithTraceparent(r.Context(), r.Header.Get(rpc.HeaderTraceparent))))
+	})
 }

@@ -59,9 +59,9 @@ func newDoors(t *testing.T) *doors {
 	return d
 }
 
-// procedures is every procedure of every service, with whether its answer is a stream.
+// procedures is every procedure of every service, with whether its answer is a stream; and what a node answers to AuthZEN and Envoy.
 func procedures() map[string]bool {
-	all := map[string]bool{}
+	all := map[string]bool{toAuthZEN + "evaluation": false, toAuthZEN + "evaluations": false, toEnvoy + "Check": false}
 	for _, file := range []protoreflect.FileDescriptor{
 		controlv1.File_verdict_control_v1_control_service_proto, eventv1.File_verdict_event_v1_event_service_proto,
 		decisionv1.File_verdict_decision_v1_decision_service_proto, auditv1.File_verdict_audit_v1_audit_service_proto,
@@ -85,8 +85,10 @@ func (d *doors) call(t *testing.T, key, procedure string, stream bool, body stri
 		kind = "application/connect+json"
 		body = string(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(body)))) + body
 	}
-	service, _, _ := strings.Cut(procedure, "/")
-	url := d.base[service[:strings.LastIndexByte(service, '.')]] + "/" + procedure
+	url := d.base["verdict.decision.v1"] + "/" + procedure // but for those of Verdict's own services
+	if service, _, _ := strings.Cut(procedure, "/"); strings.HasPrefix(service, "verdict.") {
+		url = d.base[service[:strings.LastIndexByte(service, '.')]] + "/" + procedure
+	}
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
 	must(t, err)
 	req.Header.Set("Content-Type", kind)
@@ -126,6 +128,8 @@ type step struct {
 
 const toControl, toDecision, toAudit, toLog = "verdict.control.v1.ControlService/", "verdict.decision.v1.DecisionService/", "verdict.audit.v1.AuditService/", "verdict.event.v1.EventService/"
 
+const toAuthZEN, toEnvoy = "access/v1/", "envoy.service.auth.v3.Authorization/"
+
 const (
 	none   = "not_found"
 	denied = "permission_denied"
@@ -134,6 +138,9 @@ const (
 		{"name":"t","description":"$secret","inputSchema":{"type":"SCHEMA_TYPE_OBJECT","properties":{"a":{"type":"SCHEMA_TYPE_STRING"}}}}]}}}}}`
 	aList = `{"principal":{"type":"AgentCore::OAuthUser","id":"u"},"resource":{"type":"AgentCore::Gateway","id":"$arn"},"explain":true}`
 	aCall = `{"principal":{"type":"AgentCore::OAuthUser","id":"u"},"action":{"type":"AgentCore::Action","id":"T___t"},"resource":{"type":"AgentCore::Gateway","id":"$arn"},"context":{"input":{"a":"$secret"}}}`
+
+	anEvaluation = `"subject":{"type":"OAuthUser","id":"u"},"action":{"name":"T___t","properties":{"a":"$secret"}},"resource":{"type":"Gateway","id":"$arn"}`
+	aCheck       = `{"attributes":{"contextExtensions":{"verdict.gateway":"$arn","verdict.principal_id":"u"},"request":{"http":{"body":"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"T___t\",\"arguments\":{\"a\":\"$secret\"}}}"}}}}`
 )
 
 var steps = []step{
@@ -165,6 +172,9 @@ var steps = []step{
 	{toDecision + "Authorize", aCall, none, "", `"decisionId":"([^"]+)"`, "$decision"},
 	{toDecision + "BatchAuthorize", `{"requests":[` + aCall + `]}`, none, "", "", ""},
 	{toDecision + "ListPermittedActions", aList, none, "", "", ""},
+	{toAuthZEN + "evaluation", `{` + anEvaluation + `}`, "gateway_not_found", "", `"id":"([a-z2-7]{39})"`, "$evaluated"},
+	{toAuthZEN + "evaluations", `{"evaluations":[{` + anEvaluation + `}]}`, "", "", `"context":{"id":"([a-z2-7]{39})"`, "$first"},
+	{toEnvoy + "Check", aCheck, "", "", `"key":"x-verdict-decision-id","value":"([a-z2-7]{39})"`, "$checked"},
 	{toAudit + "GetDecision", `{"decisionId":"$decision"}`, none, "", "", ""},
 	{toAudit + "Query", `{"sql":"SELECT * FROM decisions"}`, "", "", "", ""},
 	{toAudit + "Tail", `{}`, "unimplemented", "unimplemented", "", ""},
@@ -247,6 +257,9 @@ func (d *doors) wantRoles(t *testing.T) {
 		{keyViewer, toControl + "ListGateways", `{}`, ""},
 		{keyViewer, toControl + "CreatePolicyEngine", `{"name":"X"}`, denied},
 		{keyViewer, toDecision + "Authorize", `{}`, denied},
+		{keyViewer, toAuthZEN + "evaluation", `{}`, "access"},
+		{keyViewer, toAuthZEN + "evaluations", `{}`, "access"},
+		{keyViewer, toEnvoy + "Check", `{}`, denied},
 		{keyViewer, toAudit + "GetDecision", `{"decisionId":"x"}`, denied},
 		{keyNode, toLog + "Head", `{}`, ""},
 		{keyNode, toControl + "ListGateways", `{}`, denied},

@@ -130,7 +130,7 @@ type quickstart struct {
 	engineARN      string
 }
 
-func newQuickstart(t *testing.T, control *service, around *surroundings) *quickstart {
+func newQuickstart(t testing.TB, control *service, around *surroundings) *quickstart {
 	t.Helper()
 	return &quickstart{around: around, aws: aws_control.New(aws_control.Options{
 		Region: "us-east-1", BaseEndpoint: &control.url, Credentials: aws.AnonymousCredentials{},
@@ -138,7 +138,7 @@ func newQuickstart(t *testing.T, control *service, around *surroundings) *quicks
 }
 
 // setUp is setup_policy.py.
-func (q *quickstart) setUp(t *testing.T) {
+func (q *quickstart) setUp(t testing.TB) {
 	t.Helper()
 	ctx := t.Context()
 	made, err := q.aws.CreateGateway(ctx, &aws_control.CreateGatewayInput{
@@ -182,7 +182,7 @@ func (q *quickstart) setUp(t *testing.T) {
 	q.attach(t, &types.GatewayPolicyEngineConfiguration{Arn: engine.PolicyEngineArn, Mode: types.GatewayPolicyEngineModeEnforce})
 }
 
-func (q *quickstart) read(t *testing.T, id string) {
+func (q *quickstart) read(t testing.TB, id string) {
 	t.Helper()
 	got, err := q.aws.GetGateway(t.Context(), &aws_control.GetGatewayInput{GatewayIdentifier: &id})
 	must(t, err)
@@ -190,7 +190,7 @@ func (q *quickstart) read(t *testing.T, id string) {
 }
 
 // attach attaches an engine to the gateway, or takes it away.
-func (q *quickstart) attach(t *testing.T, engine *types.GatewayPolicyEngineConfiguration) {
+func (q *quickstart) attach(t testing.TB, engine *types.GatewayPolicyEngineConfiguration) {
 	t.Helper()
 	_, err := q.aws.UpdateGateway(t.Context(), &aws_control.UpdateGatewayInput{
 		GatewayIdentifier: q.gateway.GatewayId, Name: q.gateway.Name, RoleArn: q.gateway.RoleArn, ProtocolType: q.gateway.ProtocolType,

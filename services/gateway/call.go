@@ -121,6 +121,8 @@ func (c *call) run(ctx context.Context) (mcp.Result, outcome, error) {
 	switch {
 	case !resp.GetProceed():
 		return c.deny(ctx, about, resp.GetReason())
+	case c.tool == nil && resp.GetMode() == decisionv1.Mode_MODE_ENFORCE: // the node has heard of a tool that this process has not
+		return c.deny(ctx, about, defaultDeny)
 	case !c.possible():
 		return nil, outcomeInvalid, c.invalid(about)
 	}
@@ -133,7 +135,11 @@ func (c *call) away(ctx context.Context) error {
 	if !c.possible() {
 		return nil
 	}
-	if err := c.service.targets.Ready(c.tool.target); err != nil && c.visible(ctx) {
+	err := c.service.targets.Ready(c.tool.target)
+	if what := c.tool.lacking; what != "" {
+		err = &lambda.Failure{Kind: lambda.Refused, Message: "this tool cannot be called: its target has a " + what + ", which Verdict does not do yet"}
+	}
+	if err != nil && c.visible(ctx) {
 		return err
 	}
 	return nil

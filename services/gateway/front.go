@@ -20,6 +20,7 @@ type front struct {
 	targets map[string]*target // by id
 	tools   []*tool            // sorted by id
 	surface *surface
+	lacking string              // what its definition asks for and is not there; "" when nothing is
 	index   func() *searchIndex // made at the first search
 }
 
@@ -36,6 +37,8 @@ type tool struct {
 	function string // ARN
 	input    *policy.Schema
 	listed   *mcp.Tool // as tools/list has it; not to be changed
+	// lacking is what the target's definition asks for and is not there, so that the tool is neither listed nor called.
+	lacking string
 }
 
 // next is the front of a gateway of which f is an earlier one, or nil. What is the same as before is taken from there.
@@ -47,7 +50,7 @@ func (f *front) next(account, region string, source *policy.Gateway, surfaceOf f
 	if f != nil {
 		before = f.surface
 	}
-	out.surface = surfaceOf(source, before)
+	out.surface, out.lacking = surfaceOf(source, before), lacking(source.InForce)
 	for t := range source.TargetsAfter("") {
 		if t.InForce == nil {
 			continue
@@ -67,13 +70,28 @@ func (f *front) next(account, region string, source *policy.Gateway, surfaceOf f
 	return out
 }
 
+// lacking names what a definition asks for that would be passed over here, and may be what keeps somebody from something.
+func lacking(d *policy.GatewayDefinition) string {
+	switch {
+	case len(d.Interceptors) > 0:
+		return "interceptorConfigurations"
+	case d.CustomTransform != nil:
+		return "customTransformConfiguration"
+	}
+	return ""
+}
+
 func newTarget(key lambda.Key, source *policy.Target) *target {
 	t := &target{source: source.InForce}
 	tools := source.InForce.Tools() // none but Lambda's have any yet
+	missing := ""
+	if source.InForce.PrivateEndpoint != nil {
+		missing = "privateEndpoint"
+	}
 	for i := range tools {
 		id := policy.ActionID(source.Name, tools[i].Name)
 		t.tools = append(t.tools, &tool{
-			id: id, target: key, function: source.InForce.Configuration.Lambda.ARN, input: tools[i].InputSchema,
+			id: id, target: key, function: source.InForce.Configuration.Lambda.ARN, input: tools[i].InputSchema, lacking: missing,
 			listed: &mcp.Tool{
 				Name: id, Description: tools[i].Description, InputSchema: inputSchema(tools[i].InputSchema), OutputSchema: outputSchema(tools[i].OutputSchema),
 			},

@@ -77,9 +77,13 @@ func Main(ctx context.Context, args, environ []string, embed Embed) error {
 	return s.Run(ctx)
 }
 
+// signatures leaves an access key some 1,500 signed messages a second, for 80 MiB at most: every one may be a call of a tool.
+const signatures = 1 << 20
+
 // New opens the process's folder: the gateways that it knew when it stopped it serves at once. embed is needed where Config.Decision
 // asks for it.
 func New(cfg Config, embed Embed) (*Service, error) {
+	cfg.Signatures = signatures
 	proc, err := process.New("gateway", cfg.Common)
 	if err != nil {
 		return nil, err

@@ -118,6 +118,10 @@ func (s *Service) enter(w *answer, r *http.Request, a *asking) {
 	if !ok || !a.front.surface.accepts(w, r, m) {
 		return
 	}
+	if what := a.front.lacking; what != "" {
+		refuseMessage(w, m, http.StatusNotImplemented, jsonrpc.CodeInternalError, "this gateway is not served: its definition has "+what+", which Verdict does not do yet", nil)
+		return
+	}
 	a.messageID, w.message = m.id(), m
 	a.front.surface.serving().handler.ServeHTTP(w, a.request(r))
 }

@@ -88,7 +88,7 @@ func (s *Service) listTools(ctx context.Context, a *asking, params *mcp.ListTool
 	}
 	size := a.front.pageSize()
 	for _, t := range permitted {
-		if t.id <= after {
+		if t.id <= after || t.lacking != "" {
 			continue
 		}
 		if len(out.Tools) >= size {

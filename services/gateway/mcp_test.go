@@ -345,3 +345,37 @@ func TestInstructions(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// What a definition asks for and is not there may be what keeps a caller from something, so nothing is served without it.
+func TestDefinitionsThatAskForMore(t *testing.T) {
+	hook := "arn:aws:lambda:us-east-1:111111111111:function:hook"
+	for what, change := range map[string]func(*policy.GatewayDefinition){
+		"interceptorConfigurations": func(d *policy.GatewayDefinition) {
+			d.Interceptors = []policy.Interceptor{{LambdaARN: hook, Points: []policy.InterceptionPoint{policy.InterceptRequest}}}
+		},
+		"customTransformConfiguration": func(d *policy.GatewayDefinition) { d.CustomTransform = &policy.CustomTransform{LambdaARN: hook} },
+	} {
+		w := newWorld(t)
+		w.update(change)
+		a := w.call(refund, `{"amount":1}`)
+		w.wantError(a, -32603, what)
+		if a.status != http.StatusNotImplemented {
+			t.Errorf("%s: %d", what, a.status)
+		}
+		w.wantCalls(0)
+	}
+	w := newWorld(t)
+	d := functionTarget("refund", refundTool())
+	d.PrivateEndpoint = &policy.PrivateEndpoint{LatticeResource: "rcfg-0123456789abcdef0"}
+	w.do(account, policy.UpdateTarget{GatewayID: gatewayID, ID: suffix, Definition: d})
+	if got := w.list(); len(got) > 0 {
+		t.Errorf("a target behind a private endpoint is listed: %q", got)
+	}
+	if a := w.call(refund, `{"amount":1}`); !strings.Contains(a.body, `"isError":true`) || !strings.Contains(a.body, "privateEndpoint") {
+		t.Errorf("%s", a.body)
+	}
+	w.wantCalls(0)
+	if got := len(w.recorded()); got > 0 {
+		t.Errorf("%d decisions about a call that is not made", got)
+	}
+}

@@ -99,6 +99,9 @@ func (x *searchIndex) best(query string, among []*tool) []*mcp.Tool {
 	}
 	var found []ranked
 	for _, t := range among {
+		if t.lacking != "" {
+			continue
+		}
 		if score := x.score(words, t); score > 0 {
 			found = append(found, ranked{t, score})
 		}

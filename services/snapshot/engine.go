@@ -69,7 +69,7 @@ func (e *engine) arrange(before *index, without, with []*compiled) {
 		e.logOnly = e.logOnly || c.logOnly
 		switch {
 		case c.policy != nil:
-			if c.head.unkeyed() {
+			if c.unkeyed() {
 				e.unkeyed++
 			}
 		case c.logOnly:
@@ -112,6 +112,9 @@ func (c *compiled) take(evaluated, stated *cedar.Policy) {
 	c.policy, c.stated, c.forbid = evaluated, stated, evaluated.Effect() == cedar.Forbid
 	c.head, c.reads = headOf(evaluated), readsOf(evaluated)
 }
+
+// unkeyed tells policies that the index cannot key. Those that do not compile are in no index.
+func (c *compiled) unkeyed() bool { return c.policy != nil && c.head.unkeyed() }
 
 func (e *engine) find(id string) *compiled {
 	i, ok := find(e.policies, id)

@@ -65,6 +65,7 @@ func TestNextAnswersLikeBuild(t *testing.T) {
 		d := rand.New(rand.NewPCG(seed, 1))
 		w := newWorld(t)
 		first, built := w.snap, snapshot.Build(w.s)
+		counts := map[string]*snapshot.UnkeyedOf{}
 		for i := range 30 {
 			before, builtBefore := w.snap, built
 			w.change(d, i)
@@ -78,11 +79,33 @@ func TestNextAnswersLikeBuild(t *testing.T) {
 			if w.snap.Unkeyed() != built.Unkeyed() || before.Unkeyed() != builtBefore.Unkeyed() {
 				t.Fatalf("unkeyed: %+v, and built anew %+v", w.snap.Unkeyed(), built.Unkeyed())
 			}
+			if n := w.unkeyed(counts); n != built.Unkeyed().Policies {
+				t.Fatalf("unkeyed of all engines: %d, and built anew %d", n, built.Unkeyed().Policies)
+			}
 			if s := w.snap; s.Revision() != w.s.Position || s.Hash() != w.s.Hash || s.LogID() != w.s.LogID {
 				t.Fatalf("is at %d of %s", s.Revision(), s.LogID())
 			}
 		}
 	}
+}
+
+// unkeyed counts engine by engine, with what was known of each before.
+func (w *world) unkeyed(known map[string]*snapshot.UnkeyedOf) (n int) {
+	for _, id := range []string{alice, bob} {
+		a := w.s.Account(id)
+		if a == nil {
+			continue
+		}
+		for e := range a.EnginesAfter("") {
+			before := known[id+e.ID]
+			if before == nil {
+				before = &snapshot.UnkeyedOf{}
+			}
+			known[id+e.ID] = before.Next(e)
+			n += known[id+e.ID].Policies()
+		}
+	}
+	return n
 }
 
 func TestOnlyTheAccountsNamedAreLookedAt(t *testing.T) {

@@ -1,5 +1,7 @@
 package snapshot
 
+import "github.com/verdict-io/verdict/services/policy"
+
 // Unkeyed counts policies that the index cannot key: they name neither a tool or target nor a principal, and do not begin with a test
 // of a tag, so that every request of their gateways, or every one of a type of principal, has to be decided by them. They are what
 // makes decisions slow.
@@ -33,3 +35,35 @@ func (u *Unkeyed) engine(e *engine) {
 
 // Unkeyed counts the policies that the index cannot key, of all accounts.
 func (s *Snapshot) Unkeyed() Unkeyed { return s.unkeyed }
+
+// UnkeyedOf is what Unkeyed counts, of one engine, for whoever has no Snapshot. It never changes; its zero value is of an engine without
+// policies.
+type UnkeyedOf struct {
+	engine   *policy.Engine
+	policies int
+	inForce  map[*policy.Body]bool // whether the index cannot key it
+}
+
+// Policies is how many of them the index cannot key.
+func (u *UnkeyedOf) Policies() int { return u.policies }
+
+// Next counts those of e, which should be the engine in another state: what is in force in both is not parsed again.
+func (u *UnkeyedOf) Next(e *policy.Engine) *UnkeyedOf {
+	if u.engine == e {
+		return u
+	}
+	next := &UnkeyedOf{engine: e, inForce: make(map[*policy.Body]bool, e.PolicyCount())}
+	for p := range e.PoliciesAfter("") {
+		if p.InForce == nil {
+			continue
+		}
+		unkeyed, known := u.inForce[p.InForce]
+		if !known {
+			unkeyed = (*compiled)(nil).next(p).unkeyed()
+		}
+		if next.inForce[p.InForce] = unkeyed; unkeyed {
+			next.policies++
+		}
+	}
+	return next
+}

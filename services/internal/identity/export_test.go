@@ -28,7 +28,7 @@ func (a *Authenticator) SignedCaller(keyID string, n uint64, at time.Time) Calle
 }
 
 const (
-	MaxMemory  = maxMemory
+	MaxMemory  = DefaultSignatures
 	KeyPause   = issuerkeys.Pause
 	KeyRefresh = issuerkeys.Refresh
 	KeyLife    = issuerkeys.Life

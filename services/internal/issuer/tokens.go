@@ -79,3 +79,10 @@ func (c *Tokens[K, V]) Forget(gone func(K) bool) {
 		}
 	}
 }
+
+// Len is how many tokens are remembered. One that is used again may count twice.
+func (c *Tokens[K, V]) Len() int {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return len(c.new) + len(c.old)
+}

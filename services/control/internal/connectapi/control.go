@@ -14,18 +14,22 @@ import (
 	"github.com/verdict-io/verdict/services/control/internal/app"
 	"github.com/verdict-io/verdict/services/control/internal/fleet"
 	"github.com/verdict-io/verdict/services/policy"
+	"github.com/verdict-io/verdict/services/snapshot"
 )
 
 // Control implements ControlService.
 type Control struct {
-	app   *app.App
-	fleet *fleet.Fleet
+	app     *app.App
+	fleet   *fleet.Fleet
+	unkeyed unkeyed
 }
 
 var _ controlv1connect.ControlServiceHandler = (*Control)(nil)
 
 // NewControl serves a, and what f knows of nodes.
-func NewControl(a *app.App, f *fleet.Fleet) *Control { return &Control{app: a, fleet: f} }
+func NewControl(a *app.App, f *fleet.Fleet) *Control { 
+	return &Control{app: a, fleet: f, unkeyed: unkeyed{of: map[engineKey]*snapshot.UnkeyedOf{}}}
+}
 
 // tokenRequest is a request with a client token.
 type tokenRequest interface {

@@ -109,8 +109,9 @@ func (c claims) scopes() []string {
 
 // principal is whom the claims name: sub is the id, and every claim a tag.
 func (c claims) principal() (*decisionv1.Principal, error) {
+	odd := func(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError } // the latter stands for half of a character, any half
 	sub, ok := c["sub"].(string)
-	if !ok || sub == "" || len(sub) > maxSubject || strings.ContainsFunc(sub, unicode.IsControl) {
+	if !ok || sub == "" || len(sub) > maxSubject || strings.ContainsFunc(sub, odd) {
 		return nil, fmt.Errorf("the claim sub must be 1 to %d bytes of text without control characters", maxSubject)
 	}
 	tags := make(map[string]string, len(c))

@@ -8,12 +8,10 @@ import (
 	"time"
 
 	decisionv1 "github.com/verdict-io/verdict/proto/gen/verdict/decision/v1"
+	"github.com/verdict-io/verdict/services/internal/access"
 	"github.com/verdict-io/verdict/services/internal/identity"
 	"github.com/verdict-io/verdict/services/policy"
 )
-
-// ActionInvoke is what a caller of a gateway with AWS_IAM must be allowed to do. AWS calls it so too.
-const ActionInvoke = "InvokeGateway"
 
 const sigV4 = "AWS4-HMAC-SHA256"
 
@@ -36,7 +34,7 @@ func (a *Authenticator) signed(r *http.Request, account string) (Caller, *Refusa
 	case caller.Account != account:
 		return Caller{}, forbidden("The access key belongs to another account than the gateway", "of another account")
 	}
-	if err := a.cfg.Access.Check(caller, ActionInvoke); err != nil {
+	if err := a.cfg.Access.Check(caller, access.Invoke); err != nil {
 		return Caller{}, forbidden(err.Error(), err.Error())
 	}
 	arn, err := principalARN(caller.Account, caller.ID)

@@ -70,7 +70,7 @@ const maxTokenBytes = 32 << 20
 // New is an Authenticator. It panics when something required is missing, and when Registerer holds the counters of another one.
 func New(cfg Config) *Authenticator {
 	if cfg.Client == nil || cfg.Callers == nil || cfg.Access == nil {
-		panic("inbound.Config.Client, Callers or Access is missing")
+		panic("inbound.Config.Client, Callers or Access is missing") //nolint:forbidigo // who wires a process together gets it wrong once, at its start
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

@@ -171,9 +171,12 @@ type PolicyEngine struct {
 	// How many policies it holds.
 	PolicyCount uint32 `protobuf:"varint,11,opt,name=policy_count,json=policyCount,proto3" json:"policy_count,omitempty"`
 	// Counts the events of the thing, those included that the service itself causes.
-	Version       uint64 `protobuf:"varint,12,opt,name=version,proto3" json:"version,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Version uint64 `protobuf:"varint,12,opt,name=version,proto3" json:"version,omitempty"`
+	// How many of the policies in force the index of decision nodes cannot key: they name no tool, target or principal and begin with no
+	// test of a tag, so that every request of their gateways is decided by them. They are what makes decisions slow.
+	UnindexedPolicies uint32 `protobuf:"varint,13,opt,name=unindexed_policies,json=unindexedPolicies,proto3" json:"unindexed_policies,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *PolicyEngine) Reset() {
@@ -286,6 +289,13 @@ func (x *PolicyEngine) GetPolicyCount() uint32 {
 func (x *PolicyEngine) GetVersion() uint64 {
 	if x != nil {
 		return x.Version
+	}
+	return 0
+}
+
+func (x *PolicyEngine) GetUnindexedPolicies() uint32 {
+	if x != nil {
+		return x.UnindexedPolicies
 	}
 	return 0
 }
@@ -5390,7 +5400,7 @@ var File_verdict_control_v1_control_service_proto protoreflect.FileDescriptor
 
 const file_verdict_control_v1_control_service_proto_rawDesc = "" +
 	"\n" +
-	"(verdict/control/v1/control_service.proto\x12\x12verdict.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dverdict/event/v1/change.proto\x1a\x1cverdict/event/v1/event.proto\x1a\x1everdict/event/v1/gateway.proto\x1a\x1dverdict/event/v1/policy.proto\x1a\x1fverdict/event/v1/settings.proto\x1a\x1cverdict/event/v1/state.proto\x1a\x1dverdict/event/v1/target.proto\"\xf9\x04\n" +
+	"(verdict/control/v1/control_service.proto\x12\x12verdict.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dverdict/event/v1/change.proto\x1a\x1cverdict/event/v1/event.proto\x1a\x1everdict/event/v1/gateway.proto\x1a\x1dverdict/event/v1/policy.proto\x1a\x1fverdict/event/v1/settings.proto\x1a\x1cverdict/event/v1/state.proto\x1a\x1dverdict/event/v1/target.proto\"\xa8\x05\n" +
 	"\fPolicyEngine\x12(\n" +
 	"\x10policy_engine_id\x18\x01 \x01(\tR\x0epolicyEngineId\x12*\n" +
 	"\x11policy_engine_arn\x18\x02 \x01(\tR\x0fpolicyEngineArn\x12\x12\n" +
@@ -5408,7 +5418,8 @@ const file_verdict_control_v1_control_service_proto_rawDesc = "" +
 	"\bsettings\x18\n" +
 	" \x01(\v2\x1a.verdict.event.v1.SettingsR\bsettings\x12!\n" +
 	"\fpolicy_count\x18\v \x01(\rR\vpolicyCount\x12\x18\n" +
-	"\aversion\x18\f \x01(\x04R\aversion\x1a7\n" +
+	"\aversion\x18\f \x01(\x04R\aversion\x12-\n" +
+	"\x12unindexed_policies\x18\r \x01(\rR\x11unindexedPolicies\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfc\x04\n" +

@@ -129,7 +129,7 @@ func (r *run) start(ctx context.Context) (urls, error) {
 // devCallers is who may call beside those on this machine: whoever signs with the access key dev and its secret dev, in all roles
 // but that of a node, which would see the log of all accounts.
 const devCallers = `{"accessKeys": [{"accessKeyId": "dev", "secretAccessKey": "dev", "account": "` + identity.DefaultAccount + `", "id": "dev",
-  "roles": ["viewer", "author", "enforcer", "gateway", "auditor", "admin"]}]}
+  "roles": ["viewer", "author", "enforcer", "gateway", "agent", "auditor", "admin"]}]}
 `
 
 // writeCallers has the services know the access key, and still take requests from this machine without one.
@@ -260,7 +260,7 @@ func (r *run) useTools(ctx context.Context, gatewayURL string) (decisionIDs []st
 		if err != nil {
 			return nil, fmt.Errorf("tools/call: %w", err)
 		}
-		fmt.Fprintf(r.Out, "refund of %4d:      %s\n", amount, text)
+		fmt.Fprintf(r.Out, "refund of %4d: %s\n", amount, text)
 		decisionIDs = append(decisionIDs, id)
 	}
 	return decisionIDs, nil

@@ -76,12 +76,16 @@ func named[T interface{ GetName() string }](name string, page func(token string)
 	}
 }
 
-func (e *refundExample) loadEngine(ctx context.Context) (err error) {
+func (e *refundExample) findEngine(ctx context.Context) (err error) {
 	e.engine, err = named(engineName, func(token string) ([]*controlv1.PolicyEngine, string, error) {
 		page, err := e.control.ListPolicyEngines(ctx, &controlv1.ListPolicyEnginesRequest{PageToken: token})
 		return page.GetPolicyEngines(), page.GetNextPageToken(), err
 	})
-	if err != nil || e.engine != nil {
+	return err
+}
+
+func (e *refundExample) loadEngine(ctx context.Context) error {
+	if err := e.findEngine(ctx); err != nil || e.engine != nil {
 		return err
 	}
 	made, err := e.control.CreatePolicyEngine(ctx, &controlv1.CreatePolicyEngineRequest{
@@ -92,12 +96,8 @@ func (e *refundExample) loadEngine(ctx context.Context) (err error) {
 }
 
 // loadGateway makes the gateway, for the agent of the issuer, with the engine attached to it.
-func (e *refundExample) loadGateway(ctx context.Context) (err error) {
-	e.gateway, err = named(gatewayName, func(token string) ([]*controlv1.Gateway, string, error) {
-		page, err := e.control.ListGateways(ctx, &controlv1.ListGatewaysRequest{PageToken: token})
-		return page.GetGateways(), page.GetNextPageToken(), err
-	})
-	if err != nil || e.gateway != nil {
+func (e *refundExample) loadGateway(ctx context.Context) error {
+	if err := e.findGateway(ctx); err != nil || e.gateway != nil {
 		return err
 	}
 	made, err := e.control.CreateGateway(ctx, &controlv1.CreateGatewayRequest{
@@ -119,17 +119,29 @@ func (e *refundExample) loadGateway(ctx context.Context) (err error) {
 	return err
 }
 
-func (e *refundExample) loadTarget(ctx context.Context) error {
+func (e *refundExample) findGateway(ctx context.Context) (err error) {
+	e.gateway, err = named(gatewayName, func(token string) ([]*controlv1.Gateway, string, error) {
+		page, err := e.control.ListGateways(ctx, &controlv1.ListGatewaysRequest{PageToken: token})
+		return page.GetGateways(), page.GetNextPageToken(), err
+	})
+	return err
+}
+
+func (e *refundExample) findTarget(ctx context.Context) (*controlv1.GatewayTarget, error) {
 	gatewayID := e.gateway.GetGatewayId()
-	found, err := named(targetName, func(token string) ([]*controlv1.GatewayTarget, string, error) {
+	return named(targetName, func(token string) ([]*controlv1.GatewayTarget, string, error) {
 		page, err := e.control.ListGatewayTargets(ctx, &controlv1.ListGatewayTargetsRequest{GatewayId: gatewayID, PageToken: token})
 		return page.GetTargets(), page.GetNextPageToken(), err
 	})
+}
+
+func (e *refundExample) loadTarget(ctx context.Context) error {
+	found, err := e.findTarget(ctx)
 	if err != nil || found != nil {
 		return err
 	}
 	_, err = e.control.CreateGatewayTarget(ctx, &controlv1.CreateGatewayTargetRequest{
-		GatewayId: gatewayID, Name: targetName, Definition: refundTarget(),
+		GatewayId: e.gateway.GetGatewayId(), Name: targetName, Definition: refundTarget(),
 	})
 	return err
 }
@@ -162,18 +174,22 @@ func refundTarget() *eventv1.TargetDefinition {
 	}
 }
 
+func (e *refundExample) findPolicy(ctx context.Context) (err error) {
+	e.policy, err = named(policyName, func(token string) ([]*controlv1.Policy, string, error) {
+		page, err := e.control.ListPolicies(ctx, &controlv1.ListPoliciesRequest{PolicyEngineId: e.engine.GetPolicyEngineId(), PageToken: token})
+		return page.GetPolicies(), page.GetNextPageToken(), err
+	})
+	return err
+}
+
 // loadPolicy makes the policy and waits until it decides.
 func (e *refundExample) loadPolicy(ctx context.Context) error {
 	engineID := e.engine.GetPolicyEngineId()
-	found, err := named(policyName, func(token string) ([]*controlv1.Policy, string, error) {
-		page, err := e.control.ListPolicies(ctx, &controlv1.ListPoliciesRequest{PolicyEngineId: engineID, PageToken: token})
-		return page.GetPolicies(), page.GetNextPageToken(), err
-	})
-	if err != nil {
+	if err := e.findPolicy(ctx); err != nil {
 		return err
 	}
-	if found != nil {
-		return e.awaitPolicy(ctx, found.GetPolicyId())
+	if e.policy != nil {
+		return e.awaitPolicy(ctx, e.policy.GetPolicyId())
 	}
 	statement := fmt.Sprintf("permit(principal, action == AgentCore::Action::%q, resource == AgentCore::Gateway::%q)\n"+
 		"when { context.input.amount < %d };", action, e.gateway.GetGatewayArn(), limit)
