@@ -42,7 +42,7 @@ type Config struct {
 	Timeout time.Duration
 	// MaxAnswer is how many bytes an answer may have; 0 is DefaultMaxAnswer.
 	MaxAnswer int
-	// Logger is told of failures; nil discards.
+	// Logger is told of targets that are left alone; nil discards. Failures are returned, for whoever answers to log.
 	Logger *slog.Logger
 	// Registerer gets the metrics; nil keeps them to themselves.
 	Registerer prometheus.Registerer
@@ -145,13 +145,6 @@ func (f *Functions) Invoke(ctx context.Context, call Call) ([]byte, error) {
 	if failure == nil {
 		return answer, nil
 	}
-	level := slog.LevelWarn
-	if failure.Kind == FunctionError || failure.Kind == Canceled {
-		level = slog.LevelInfo // the tool's own matter, or its caller's
-	}
-	f.logger.LogAttrs(ctx, level, "function not answered", slog.String("kind", string(failure.Kind)),
-		slog.String("detail", failure.Detail), slog.String("arn", call.ARN), slog.String("account", call.Target.Account),
-		slog.String("gateway", call.Target.Gateway), slog.String("target", call.Target.Target), slog.String("request", call.RequestID))
 	return nil, failure
 }
 

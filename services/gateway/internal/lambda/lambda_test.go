@@ -246,7 +246,8 @@ func TestNoCall(t *testing.T) {
 		"other service": func(c *lambda.Call) { c.ARN = "arn:aws:s3:us-east-1:123456789012:function:tool" },
 		"host":          func(c *lambda.Call) { c.ARN = "arn:aws:lambda:us-east-1.evil.example/:123456789012:function:tool" },
 		"region":        func(c *lambda.Call) { c.ARN = "arn:aws:lambda:evil:123456789012:function:tool" },
-		"long id":       func(c *lambda.Call) { c.MessageID = strings.Repeat("7", 1<<20) },
+		"long id":       func(c *lambda.Call) { c.MessageID = strings.Repeat("7", 4<<10) },
+		"longer id":     func(c *lambda.Call) { c.MessageID = strings.Repeat("7", 2<<20) },
 	} {
 		c := call()
 		change(&c)
