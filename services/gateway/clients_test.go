@@ -199,6 +199,25 @@ func TestClients(t *testing.T) {
 	}
 }
 
+// A stream that a client holds open does not hold up the end of the process.
+func TestStreamsEndWithTheProcess(t *testing.T) {
+	w := newWorld(t)
+	w.mcp(policy.MCPConfiguration{Session: &policy.SessionConfiguration{}})
+	client := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, nil)
+	session, err := client.Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: w.url, MaxRetries: -1}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	testenv.Eventually(t, "the stream is open", func() error {
+		if !strings.Contains(w.metricsText(), "verdict_gateway_streams 1") {
+			return errAway
+		}
+		return nil
+	})
+	w.stop() // reports an error when requests had to be cut off
+}
+
 func (w *world) useNPMClient(bearer string, sessions bool) {
 	w.t.Helper()
 	client := testenv.NewNPMClient(w.t)

@@ -94,6 +94,7 @@ func New(cfg Config, embed Embed) (*Service, error) {
 		return nil, err
 	}
 	proc.Health.Register("gateways", true, func(context.Context) error { return s.table.ready() })
+	proc.Go("sessions", s.endSessions)
 	proc.Handle(http.HandlerFunc(s.serve))
 	return s, nil
 }
@@ -181,6 +182,16 @@ const maxEvents = 4 << 20
 
 func newEvents(url string, transport http.RoundTripper) eventv1connect.EventServiceClient {
 	return eventv1connect.NewEventServiceClient(egress.Client(transport, 0), url, connect.WithReadMaxBytes(maxEvents))
+}
+
+// endSessions ends all sessions when the shutdown begins: the streams that clients hold open would keep it waiting.
+func (s *Service) endSessions(ctx context.Context) error {
+	select {
+	case <-s.proc.Draining():
+		s.table.end(s.table.now.Load(), &gateways{})
+	case <-ctx.Done():
+	}
+	return nil
 }
 
 // changed forgets what was kept for gateways and targets that are gone.

@@ -123,6 +123,10 @@ func (s *Service) enter(w *answer, r *http.Request, a *asking) {
 		return
 	}
 	a.messageID, w.message = m.id(), m
+	if r.Method == http.MethodGet {
+		s.metrics.streams.Inc()
+		defer s.metrics.streams.Dec()
+	}
 	a.front.surface.serving().handler.ServeHTTP(w, a.request(r))
 }
 

@@ -16,6 +16,7 @@ type metrics struct {
 	calls     *prometheus.CounterVec
 	decisions *prometheus.HistogramVec
 	targets   prometheus.Histogram
+	streams   prometheus.Gauge
 }
 
 func newMetrics(registry prometheus.Registerer) *metrics {
@@ -38,10 +39,11 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 			Name: "verdict_gateway_target_seconds", Help: "From a call of a target to its answer.", Buckets: seconds,
 		}),
 	}
+	m.streams = prometheus.NewGauge(prometheus.GaugeOpts{Name: "verdict_gateway_streams", Help: "Streams that clients with sessions hold open."})
 	for _, o := range []outcome{outcomeCalled, outcomeDenied, outcomeInvalid, outcomeNoDecision, outcomeFailed} {
 		m.calls.WithLabelValues(string(o))
 	}
-	registry.MustRegister(m.requests, m.took, m.calls, m.decisions, m.targets)
+	registry.MustRegister(m.requests, m.took, m.calls, m.decisions, m.targets, m.streams)
 	return m
 }
 

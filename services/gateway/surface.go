@@ -101,7 +101,7 @@ func (s *surface) end() {
 	if !s.sessions() {
 		return
 	}
-	for session := range s.serving().server.Sessions() {
+	for _, session := range slices.Collect(s.serving().server.Sessions()) {
 		_ = session.Close() // whoever had it begins another
 	}
 }

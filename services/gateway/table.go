@@ -127,6 +127,9 @@ func (t *table) build(state *policy.State, before *gateways) map[string]*front {
 
 // end closes the sessions of gateways that are gone, or that speak MCP in another way now.
 func (t *table) end(before, now *gateways) {
+	if before == nil {
+		return
+	}
 	for id, was := range before.byID {
 		if is := now.byID[id]; is == nil || is.surface != was.surface {
 			was.surface.end()

@@ -45,6 +45,7 @@ type world struct {
 	t         testing.TB
 	functions *example.Functions
 	url       string // of the gateway refund-gw
+	stop      func() // ends the process, in order
 
 	mu      sync.Mutex // guards the rest
 	state   *policy.State
@@ -94,12 +95,29 @@ func (w *world) run(s *gateway.Service) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error)
 	go func() { ended <- s.Run(ctx) }()
-	w.t.Cleanup(func() {
+	w.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			w.t.Error(err)
 		}
 	})
+	w.t.Cleanup(w.stop)
+}
+
+// metricsText is what /metrics says.
+func (w *world) metricsText() string {
+	w.t.Helper()
+	base, _, _ := strings.Cut(w.url, "/gateways/")
+	resp, err := http.Get(base + "/metrics")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return string(text)
 }
 
 // embed is the decision node, whose follower and log are the test's.
