@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -307,5 +309,89 @@ func TestChangesAreLive(t *testing.T) {
 	if a := w.call(refund, `{"amount":1500}`); a.status != http.StatusNotFound {
 		t.Errorf("a gateway that is gone: %d %s", a.status, a.body)
 	}
+	w.wantCalls(1)
+}
+
+// A node may hear of a tool before the gateway process does: until then there is no such tool, whatever the node says.
+func TestToolThatOnlyTheNodeKnows(t *testing.T) {
+	w := newWorld(t)
+	heard := w.heard
+	w.heard = func(*policy.State, []string) {}
+	w.do(account, policy.CreateTarget{GatewayID: gatewayID, ID: "newtarget0", Name: "New", Definition: functionTarget("refund", refundTool())})
+	w.write("new", "permit", "New___process_refund", "true")
+	w.wantDenied(w.call("New___process_refund", `{"amount":1}`), "No policy applies to the request (denied by default).")
+	w.wantCalls(0)
+	heard(w.state, nil)
+	w.wantText(w.call("New___process_refund", `{"amount":1}`), "$1")
+	w.wantCalls(1)
+}
+
+// What a target does wrong is told to agents in a word, and to those who may know in detail.
+func TestFailingTarget(t *testing.T) {
+	w := newWorld(t)
+	w.functions.Register("refund", func(context.Context, json.RawMessage, map[string]string) (any, error) { return nil, errAway })
+	a := w.call(refund, `{"amount":1}`)
+	if a.status != http.StatusOK || !strings.Contains(a.body, `"isError":true`) || !strings.Contains(a.body, `"decision":"ALLOW"`) || strings.Contains(a.body, `"debug"`) {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	w.update(func(d *policy.GatewayDefinition) { d.ExceptionLevel = policy.ExceptionDebug })
+	if a := w.call(refund, `{"amount":1}`); !strings.Contains(a.body, `"debug":"`) {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	w.wantCalls(2)
+}
+
+// A target that does not answer is left alone: nothing is decided about calls that are not made, and who cannot know of the tool hears
+// nothing of that either.
+func TestTargetThatIsLeftAlone(t *testing.T) {
+	var asked atomic.Int64
+	broken := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		asked.Add(1)
+		panic(http.ErrAbortHandler)
+	}))
+	t.Cleanup(broken.Close)
+	w := newWorld(t, func(c *gateway.Config) { c.LambdaEndpoint = broken.URL })
+	w.write("orders", "permit", lookup, `context.input.orderId == "1"`)
+	failed := func() {
+		t.Helper()
+		if a := w.call(refund, `{"amount":1}`); !strings.Contains(a.body, `"isError":true`) {
+			t.Error(a.body)
+		}
+	}
+	for range 5 {
+		failed()
+	}
+	decisions := len(w.recorded())
+	failed()
+	if got := len(w.recorded()); got != decisions || int(asked.Load()) != decisions {
+		t.Errorf("%d decisions, %d calls, want %d", got, asked.Load(), decisions)
+	}
+	w.write("closed", "forbid", lookup, "true")
+	w.wantDenied(w.call(lookup, `{"orderId":"1"}`), "No policy applies to the request (denied by default).")
+}
+
+// A thousand gateways are served by one process, each with its own tools.
+func TestThousandGateways(t *testing.T) {
+	w := newWorld(t)
+	heard := w.heard
+	w.heard = func(*policy.State, []string) {}
+	const n = 999
+	id := func(i int) string { return policy.NewID(policy.KindGateway, fmt.Sprintf("gw-%d", i), suffix) }
+	for i := range n {
+		name := fmt.Sprintf("gw-%d", i)
+		w.do(account, policy.CreateGateway{ID: id(i), Name: name, Definition: policy.GatewayDefinition{AuthorizerType: policy.AuthorizerNone}})
+		w.do(account, policy.CreateTarget{GatewayID: id(i), ID: fmt.Sprintf("%010d", i), Name: "T", Definition: functionTarget("refund", policy.Tool{
+			Name: fmt.Sprintf("tool_%d", i), Description: "One", InputSchema: refundTool().InputSchema,
+		})})
+	}
+	heard(w.state, nil)
+	base, _, _ := strings.Cut(w.url, "/gateways/")
+	for i := range n {
+		w.url = base + "/gateways/" + id(i) + "/mcp"
+		if a := w.post(`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`); !strings.Contains(a.body, fmt.Sprintf(`"T___tool_%d"`, i)) {
+			t.Fatalf("%d: %s", i, a.body)
+		}
+	}
+	w.wantText(w.call(fmt.Sprintf("T___tool_%d", n-1), `{"amount":7}`), "$7")
 	w.wantCalls(1)
 }
