@@ -90,7 +90,7 @@ clean: ## Remove what was built; .data and the caches stay
 # Where everything is kept that a run of Verdict on this machine leaves behind, and what it is.
 DATA ?= .data
 PORTS ?= fixed
-DEV_DATA := keys keys.new callers.json users.xml nats nats-keys nats.log decision $(foreach service,control decision audit,$(service).log $(service).addr .$(service).addr-*)
+DEV_DATA := keys keys.new callers.json users.xml nats nats-keys nats.log decision gateway issuer-key.pem $(foreach service,control decision audit gateway,$(service).log $(service).addr .$(service).addr-*)
 data = $(or $(strip $(DATA)),$(error DATA is empty: name a folder))
 
 # The keys come into being in one step, so that a start that is broken off leaves all or none of them. exec: devservers must be
@@ -120,14 +120,14 @@ reset: $(BIN)/devservers ## Remove all that make dev has stored
 ##@ Tests
 
 .PHONY: test
-test: $(BIN)/devservers $(GOTESTSUM) ## Run the tests, with a Postgres and a ClickHouse of their own
+test: $(BIN)/devservers $(GOTESTSUM) mcp-npm ## Run the tests, with a Postgres and a ClickHouse of their own
 	@$(DEVSERVERS) $(call GO_TEST,$(or $(TEST),$(PACKAGES)),-race $(ARGS))
 	$(if $(TEST),,cd tools && GOWORK=off $(GO) test $(ARGS) ./...)
 
 # One package at a time, since each keeps a machine busy. The tests of the files *_faults_test.go, which have the build tag faults. They are found by name, so that those of
 # the same package that `make test` runs are not run again.
 .PHONY: test-faults
-test-faults: $(BIN)/devservers $(GOTESTSUM) ## Run the tests in which things fail, which take longer
+test-faults: $(BIN)/devservers $(GOTESTSUM) mcp-npm ## Run the tests in which things fail, which take longer
 	@files=$$(find $(WORKSPACE) -name '*_faults_test.go'); \
 	if [ -z "$$files" ]; then echo 'there is no *_faults_test.go yet'; exit 0; fi; \
 	untagged=$$(grep -L '^//go:build faults' $$files || true); \
@@ -136,6 +136,23 @@ test-faults: $(BIN)/devservers $(GOTESTSUM) ## Run the tests in which things fai
 	folders=$$(printf '%s\n' $$files | xargs -n1 dirname | sort -u | sed 's|^|./|'); \
 	set -x; \
 	$(DEVSERVERS_FSYNC) $(call GO_TEST,$(or $(TEST),$$folders),-race -tags faults -p 1 -timeout 20m -run "^($$names)$$" $(ARGS))
+
+# An MCP client and an issuer that others wrote, for the tests of the gateway (services/internal/testenv/npm.go); their exact bytes
+# are in tools/mcp-npm/package-lock.json. A program of Node finds its packages beside itself, so it is copied there.
+MCP_NPM := $(BIN)/mcp-npm
+export VERDICT_MCP_NPM := $(abspath $(MCP_NPM))
+
+.PHONY: mcp-npm
+mcp-npm: $(MCP_NPM)/node_modules/.package-lock.json $(MCP_NPM)/client.mjs $(MCP_NPM)/issuer.mjs ## Download the MCP client and the issuer that tests need, once
+
+$(MCP_NPM)/%.mjs: tools/mcp-npm/%.mjs
+	@mkdir -p $(MCP_NPM)
+	@cp $< $@
+
+$(MCP_NPM)/node_modules/.package-lock.json: tools/mcp-npm/package.json tools/mcp-npm/package-lock.json
+	@mkdir -p $(MCP_NPM)
+	@cp $^ $(MCP_NPM)/
+	cd $(MCP_NPM) && npm ci --ignore-scripts --no-audit --no-fund && touch node_modules/.package-lock.json
 
 .PHONY: fuzz
 fuzz: ## Fuzz every target for FUZZTIME

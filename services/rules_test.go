@@ -98,6 +98,7 @@ var rules = []rule{
 			{"services/cmd/control": {Name: "main", Imports: []string{"github.com/ClickHouse/ch-go"}}},
 			{"services/cmd/control": {Name: "main", Imports: []string{"github.com/nats-io/nats-server/v2/server"}}},
 			{"services/cmd/verdict": {Name: "main", Imports: []string{"services/internal/testenv"}}},
+			{"services/cmd/gateway": {Name: "main", Imports: []string{"services/internal/example"}}},
 			{"services/cmd/audit": {Name: "main", Imports: []string{"services/audit"}}, "services/audit": {Imports: []string{"testing"}}},
 		},
 	},
@@ -144,7 +145,8 @@ var areas = map[string][]string{
 
 // testAreas is what tests of an area may import beside that.
 var testAreas = map[string][]string{
-	"client": {"policy", "decision"}, // it is tried against what it asks
+	"client":  {"policy", "decision"}, // it is tried against what it asks
+	"gateway": {"decision"},           // likewise
 }
 
 var forServices = []string{"proto/gen", "policy", "snapshot", "follow", "client", "internal"}
@@ -157,17 +159,18 @@ const (
 var (
 	pgx        = []string{"github.com/jackc/pgx"}
 	clickhouse = []string{"github.com/ClickHouse", "github.com/ebitengine/purego"}
+	forDev     = []string{"services/internal/example"}
 	forTests   = []string{testenv, "testing", "net/http/httptest", "github.com/google/go-cmp"}
 	natsServer = []string{"github.com/nats-io/nats-server"}
 )
 
 // forbidden is what a binary must not link, by its name; "" stands for every other one.
 var forbidden = map[string][]string{
-	"decision": slices.Concat(pgx, clickhouse, natsServer, forTests),
-	"gateway":  slices.Concat(pgx, clickhouse, natsServer, forTests),
-	"control":  slices.Concat(clickhouse, natsServer, forTests),
-	"verdict":  forTests, // `verdict dev` runs NATS in its own process
-	"":         slices.Concat(natsServer, forTests),
+	"decision": slices.Concat(pgx, clickhouse, natsServer, forDev, forTests),
+	"gateway":  slices.Concat(pgx, clickhouse, natsServer, forDev, forTests),
+	"control":  slices.Concat(clickhouse, natsServer, forDev, forTests),
+	"verdict":  forTests, // `verdict dev` runs NATS and the surroundings of its example in its own process
+	"":         slices.Concat(natsServer, forDev, forTests),
 }
 
 func importsOutsideArea(g graph) []string {

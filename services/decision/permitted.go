@@ -16,7 +16,7 @@ func (n *Node) ListPermittedActions(ctx context.Context, req *decisionv1.ListPer
 	if err != nil {
 		return nil, err
 	}
-	if err := checkNames(req.GetPrincipal(), nil, req.GetResource()); err != nil {
+	if err := checkNames(req.GetPrincipal(), req.GetAction(), req.GetResource()); err != nil {
 		return nil, err
 	}
 	t, err := n.begin(ctx, time.Now(), revision)
@@ -29,6 +29,12 @@ func (n *Node) ListPermittedActions(ctx context.Context, req *decisionv1.ListPer
 	})
 	if err != nil {
 		return nil, err
+	}
+	if only := req.GetAction(); only != nil {
+		if only.GetType() != policy.TypeAction {
+			return nil, policy.Invalid("type", "action", "action must be of type %s", policy.TypeAction)
+		}
+		permitted.Only(only.GetId())
 	}
 	out := &decisionv1.ListPermittedActionsResponse{
 		Revision: strconv.FormatUint(t.snapshot.Revision(), 10), Mode: modes[permitted.Mode], PolicyEngineId: permitted.EngineID,

@@ -46,6 +46,17 @@ func TestListPermittedActions(t *testing.T) {
 	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
 		t.Error(diff)
 	}
+	for only, listed := range map[string]int{"RefundTarget___process_refund": 1, "RefundTarget___other": 0} {
+		req.Action = &decisionv1.Entity{Type: policy.TypeAction, Id: only}
+		if got, err := s.node.ListPermittedActions(asCaller(t), req); err != nil || len(got.GetActions()) != listed {
+			t.Errorf("of %s alone: listed %v, %v", only, got, err)
+		}
+	}
+	req.Action = &decisionv1.Entity{Type: policy.TypeGateway, Id: "x"}
+	if _, err := s.node.ListPermittedActions(asCaller(t), req); !errors.Is(err, policy.ErrInvalid) {
+		t.Errorf("what is no action: %v", err)
+	}
+	req.Action = nil
 	req.Principal.Tags["role"] = "boss"
 	if got, err := s.node.ListPermittedActions(asCaller(t), req); err != nil || len(got.GetActions()) > 0 {
 		t.Errorf("listed %v, %v", got, err)

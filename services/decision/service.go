@@ -118,6 +118,7 @@ func Main(ctx context.Context, args, environ []string) error {
 // Service is a node with all that it needs to run alone.
 type Service struct {
 	proc     *process.Process
+	also     Publish // nil where nobody else wants the states
 	node     *Node
 	follower *follow.Follower
 	log      *decisionlog.Writer
@@ -128,27 +129,48 @@ type Service struct {
 // New opens the node's folder: what it held when it stopped it decides with at once, whether or not control and NATS are
 // there.
 func New(cfg Config) (*Service, error) {
-	keys, err := stream.ReadKeyring(cfg.TrustedKeys)
-	if err != nil {
-		return nil, err
-	}
 	proc, err := process.New("decision", cfg.Common)
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{proc: proc}
-	if err := s.open(cfg, keys); err != nil {
-		s.close()
+	s, err := within(proc, cfg, nil)
+	if err != nil {
 		return nil, err
 	}
-	s.watch()
 	s.serve(cfg)
 	return s, nil
 }
 
-func (s *Service) open(cfg Config, keys stream.Keyring) error {
-	err := s.proc.Trust.URL(cfg.ControlURL)
+// Publish hears of a new state; accounts are those that may have changed since the last, nil is all. One call at a time.
+type Publish func(state *policy.State, accounts []string)
+
+// Embed is a node within the process of a gateway, which is its only caller and says with identity.NewContext for whom it asks. The
+// process runs it, reports on it and closes it; of cfg.Common only the region counts. also hears of every state, once the node decides
+// with it.
+func Embed(proc *process.Process, cfg Config, also Publish) (*Node, error) {
+	s, err := within(proc, cfg, also)
 	if err != nil {
+		return nil, err
+	}
+	return s.node, nil
+}
+
+func within(proc *process.Process, cfg Config, also Publish) (*Service, error) {
+	s := &Service{proc: proc, also: also}
+	if err := s.open(cfg); err != nil {
+		s.close()
+		return nil, err
+	}
+	s.watch()
+	return s, nil
+}
+
+func (s *Service) open(cfg Config) error {
+	keys, err := stream.ReadKeyring(cfg.TrustedKeys)
+	if err != nil {
+		return err
+	}
+	if err := s.proc.Trust.URL(cfg.ControlURL); err != nil {
 		return fmt.Errorf("control url: %w", err)
 	}
 	transport, err := identity.Present(cfg.Credentials, s.proc.Trust.Transport(), cfg.Region)
@@ -184,6 +206,9 @@ func (s *Service) open(cfg Config, keys stream.Keyring) error {
 func (s *Service) publish(state *policy.State, accounts []string) {
 	s.node.Publish(state, accounts)
 	s.reporter.Changed()
+	if s.also != nil {
+		s.also(state, accounts)
+	}
 }
 
 // observe says what the node decides with.

@@ -5,8 +5,6 @@ import (
 	"encoding/hex"
 	"net/http"
 
-	"connectrpc.com/connect"
-
 	"github.com/verdict-io/verdict/services/internal/rpc"
 )
 
@@ -20,7 +18,7 @@ type trace struct {
 // ignored.
 func traceOf(ctx context.Context) trace {
 	t := trace{requestID: rpc.RequestID(ctx)}
-	parent := traceparent(ctx)
+	parent := rpc.Traceparent(ctx)
 	if len(parent) < 55 || parent[2] != '-' || parent[35] != '-' || parent[52] != '-' {
 		return t
 	}
@@ -34,19 +32,9 @@ func traceOf(ctx context.Context) trace {
 	return t
 }
 
-type traceparentKey struct{}
-
-func traceparent(ctx context.Context) string {
-	if info, ok := connect.CallInfoForHandlerContext(ctx); ok {
-		return info.RequestHeader().Get("Traceparent")
-	}
-	text, _ := ctx.Value(traceparentKey{}).(string)
-	return text
-}
-
 // traced is for handlers that are none of Connect's, which keeps the headers of its own.
 func traced(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), traceparentKey{}, r.Header.Get("Traceparent"))))
+		next.ServeHTTP(w, r.WithContext(rpc.WithTraceparent(r.Context(), r.Header.Get(rpc.HeaderTraceparent))))
 	})
 }

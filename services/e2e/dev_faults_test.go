@@ -88,7 +88,7 @@ func (r *devRun) tree(t *testing.T) tree {
 	for pid := range mine {
 		found.procs = append(found.procs, all[pid])
 	}
-	found.addrs = append(found.addrs, r.control, r.decision, r.audit, r.nats)
+	found.addrs = append(found.addrs, r.control, r.decision, r.audit, r.gateway, r.example, r.nats)
 	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", found.named(t, "verdict dev").pid))
 	must(t, err)
 	for pair := range strings.SplitSeq(string(environ), "\x00") {
@@ -99,7 +99,7 @@ func (r *devRun) tree(t *testing.T) tree {
 			found.addrs = append(found.addrs, server.Host)
 		}
 	}
-	if len(found.addrs) != 7 || len(found.procs) < 12 { // make, devservers twice, two servers, verdict dev, three times two
+	if len(found.addrs) != 9 || len(found.procs) < 14 { // make, devservers twice, two servers, verdict dev, four times two
 		t.Fatalf("a run has %d addresses and %d processes: %v", len(found.addrs), len(found.procs), found)
 	}
 	return found

@@ -32,18 +32,21 @@ func repository(t *testing.T) string {
 
 // playground is a folder and addresses for `make dev`, which keep it apart from every other.
 type playground struct {
-	data                           string
-	control, decision, audit, nats string // HOST:PORT
+	data                                             string
+	control, decision, audit, gateway, example, nats string // HOST:PORT
 }
 
 func newPlayground(t *testing.T) *playground {
 	t.Helper()
-	addrs := freeAddrs(t, 4)
-	return &playground{data: filepath.Join(t.TempDir(), "data"), control: addrs[0], decision: addrs[1], audit: addrs[2], nats: addrs[3]}
+	addrs := freeAddrs(t, 6)
+	return &playground{
+		data:    filepath.Join(t.TempDir(), "data"),
+		control: addrs[0], decision: addrs[1], audit: addrs[2], nats: addrs[3], gateway: addrs[4], example: addrs[5],
+	}
 }
 
 // freeAddrs are addresses that were free a moment ago, with ports that the kernel does not give to connections.
-func freeAddrs(t *testing.T, n int) []string {
+func freeAddrs(t testing.TB, n int) []string {
 	t.Helper()
 	var addrs []string
 	for len(addrs) < n {
@@ -70,7 +73,7 @@ func (p *playground) environ() []string {
 		}
 	}
 	return append(env, "DATA="+p.data, "PORTS=free", "VERDICT_CONTROL_ADDR="+p.control, "VERDICT_DECISION_ADDR="+p.decision,
-		"VERDICT_AUDIT_ADDR="+p.audit, "VERDICT_NATS_ADDR="+p.nats, "VERDICT_QUERY_URL=http://"+p.audit)
+		"VERDICT_AUDIT_ADDR="+p.audit, "VERDICT_GATEWAY_ADDR="+p.gateway, "VERDICT_EXAMPLE_ADDR="+p.example, "VERDICT_NATS_ADDR="+p.nats, "VERDICT_QUERY_URL=http://"+p.audit)
 }
 
 // command is a command of a user in the folder of the repository.
@@ -175,8 +178,9 @@ func (r *devRun) shown(t *testing.T) []string {
 	form := regexp.MustCompile(`^engine (RefundEngine-\w{10}), attached to gateway (arn:\S+)
 policy (refund_limit-\w{10}): refunds of less than 1000
 
-refund of  500: ALLOW Policy evaluation allowed due to refund_limit-\w{10}
-refund of 2000: DENY  No policy applies to the request \(denied by default\)\.
+tools of the agent: RefundTarget___process_refund
+refund of  500: Refund of \$500 processed successfully
+refund of 2000: Tool Execution Denied: .* \[No policy applies to the request \(denied by default\)\.\]
 
 SELECT .*
 FROM decisions WHERE decision_id IN \('(\w{39})', '(\w{39})'\) .*
@@ -237,7 +241,7 @@ func TestResetLeavesForeignFiles(t *testing.T) {
 	p := newPlayground(t)
 	foreign := p.data
 	p.data += " with blanks"
-	ours := []string{"keys/signing-key.pem", "nats/x", "nats-keys/control.nk", "decision/x", "control.log", ".audit.addr-123", "servers/postgres/x", "servers/clickhouse.log"}
+	ours := []string{"keys/signing-key.pem", "nats/x", "nats-keys/control.nk", "decision/x", "control.log", "gateway/x", "gateway.log", "issuer-key.pem", ".audit.addr-123", "servers/postgres/x", "servers/clickhouse.log"}
 	theirs := []string{filepath.Join(foreign, "nats"), filepath.Join(p.data, "notes.txt"), filepath.Join(p.data, "servers", "notes.txt")}
 	for _, name := range ours {
 		theirs = append(theirs, filepath.Join(p.data, name))

@@ -52,6 +52,8 @@ var masks = []struct {
 	{regexp.MustCompile(`\b[a-z2-7]{39}\b`), "DECISION"},
 	{regexp.MustCompile(`\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`), "TIME"},
 	{regexp.MustCompile(`"revision":"\d+"`), `"revision":"REVISION"`},
+	{regexp.MustCompile(`\b[0-9a-f]{32}\b`), "TRACE"},
+	{regexp.MustCompile(`\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b`), "REQUEST"},
 	{regexp.MustCompile(`(?m) +`), " "}, // columns are as wide as a time with all its digits
 }
 
@@ -78,27 +80,46 @@ func TestReadme(t *testing.T) {
 	readme, err := os.ReadFile(filepath.Join(repository(t), "README.md"))
 	must(t, err)
 	p := newPlayground(t)
-	own := strings.NewReplacer("127.0.0.1:7401", p.control, "127.0.0.1:7402", p.decision, "127.0.0.1:7403", p.audit, "stays in .data\n", "stays in "+p.data+"\n")
+	own := strings.NewReplacer("127.0.0.1:7401", p.control, "127.0.0.1:7402", p.decision, "127.0.0.1:7403", p.audit, "127.0.0.1:7404", p.gateway, "127.0.0.1:7405", p.example, "stays in .data\n", "stays in "+p.data+"\n")
 	blocks := readmeBlocks(t, own.Replace(string(readme)))
 	_, section, _ := strings.Cut(own.Replace(string(readme)), "\n## Who may call\n")
 	callers := readmeBlocks(t, section)
-	if len(blocks) != 4 || len(callers) != 1 || !strings.HasSuffix(blocks[0].commands, "make dev\n") || blocks[3].commands != "make reset\n" {
+	if len(blocks) != 5 || len(callers) != 1 || !strings.HasSuffix(blocks[0].commands, "make dev\n") || blocks[4].commands != "make reset\n" {
 		t.Fatalf("README.md has other blocks than those that this test knows how to run: %v", blocks)
 	}
 	r := p.readmeDev(t, blocks[0])
 	if err := differs(blocks[0], masked(t, blocks[0], r.out.String()), masked(t, blocks[0], blocks[0].prints)); err != nil {
 		t.Error(err)
 	}
-	for _, b := range append(blocks[1:3:3], callers...) {
+	for _, b := range append(blocks[1:4:4], callers...) {
 		p.readmeBlock(t, b)
 	}
 	p.fronts(t, own)
+	for _, want := range []string{"deleted policy, detached the, deleted policy, deleted target, deleted gateway", ""} {
+		if got := p.removeExample(t); got != want {
+			t.Errorf("remove-example: %s, want %s", got, want)
+		}
+	}
 	must(t, syscall.Kill(-r.cmd.Process.Pid, syscall.SIGINT))
 	r.wantStatus(t, "signal: interrupt")
-	p.readmeBlock(t, blocks[3])
+	p.readmeBlock(t, blocks[4])
 	if _, err := os.Stat(p.data); !os.IsNotExist(err) {
 		t.Errorf("what was to be removed: %v", err)
 	}
+}
+
+// removeExample takes the example apart, and is the first two words of each line that says so.
+func (p *playground) removeExample(t *testing.T) string {
+	t.Helper()
+	out, err := p.command(t, filepath.Join(repository(t), ".bin", "verdict"), "remove-example", "--control-url", "http://"+p.control).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	var said []string
+	for line := range strings.Lines(string(out)) {
+		said = append(said, strings.Join(strings.Fields(line)[:2], " "))
+	}
+	return strings.Join(said, ", ")
 }
 
 // fronts runs the commands of the page about AuthZEN and Envoy.

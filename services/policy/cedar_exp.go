@@ -590,9 +590,10 @@ func (e environment) schema() *resolved.Schema {
 	id := cedarRecord{"id": {Type: cedarString{}}}
 	s := &resolved.Schema{
 		Entities: map[types.EntityType]resolved.Entity{
-			typeOAuthUser: {Name: typeOAuthUser, Shape: id, Tags: cedarString{}},
-			typeIamEntity: {Name: typeIamEntity, Shape: id},
-			typeGateway:   {Name: typeGateway},
+			typeOAuthUser:           {Name: typeOAuthUser, Shape: id, Tags: cedarString{}},
+			typeIamEntity:           {Name: typeIamEntity, Shape: id},
+			typeUnauthenticatedUser: {Name: typeUnauthenticatedUser, Shape: id},
+			typeGateway:             {Name: typeGateway},
 		},
 		Actions: map[types.EntityUID]resolved.Action{},
 	}
@@ -601,7 +602,7 @@ func (e environment) schema() *resolved.Schema {
 	}
 	action := s.Actions[e.action]
 	action.AppliesTo = &resolved.AppliesTo{
-		Principals: []types.EntityType{typeOAuthUser, typeIamEntity},
+		Principals: []types.EntityType{typeOAuthUser, typeIamEntity, typeUnauthenticatedUser},
 		Resources:  []types.EntityType{typeGateway},
 		Context: cedarRecord{
 			"input":  {Type: e.input},

@@ -16,6 +16,7 @@ import (
 const refundSchema = `namespace AgentCore {
 	entity OAuthUser { id: String } tags String;
 	entity IamEntity { id: String };
+	entity UnauthenticatedUser { id: String };
 	entity Gateway;
 	type System = { now: __cedar::datetime };
 	action "Mcp";
@@ -24,14 +25,14 @@ const refundSchema = `namespace AgentCore {
 	action "InvokeAgent" in ["Http"];
 	action "InvokeLLM" in ["Http"];
 	action "UnknownTool" in ["CallTool"] appliesTo {
-		principal: [OAuthUser, IamEntity], resource: [Gateway], context: { input: {}, system: System }
+		principal: [OAuthUser, IamEntity, UnauthenticatedUser], resource: [Gateway], context: { input: {}, system: System }
 	};
 	action "RefundTarget" in ["CallTool"];
 	action "RefundTarget___lookup_order" in ["RefundTarget"] appliesTo {
-		principal: [OAuthUser, IamEntity], resource: [Gateway], context: { input: { orderId: String }, system: System }
+		principal: [OAuthUser, IamEntity, UnauthenticatedUser], resource: [Gateway], context: { input: { orderId: String }, system: System }
 	};
 	action "RefundTarget___process_refund" in ["RefundTarget"] appliesTo {
-		principal: [OAuthUser, IamEntity], resource: [Gateway], context: {
+		principal: [OAuthUser, IamEntity, UnauthenticatedUser], resource: [Gateway], context: {
 			input: {
 				orderId: String, amount: Long, reason?: String, price: __cedar::decimal, confirmed?: Bool,
 				lines?: Set<{ sku: String, count: Long }>, labels?: Set<String>,
@@ -106,7 +107,7 @@ func (m statementMaker) pick(of ...string) string { return of[m.IntN(len(of))] }
 
 func (m statementMaker) statement() string {
 	head := m.pick("principal", "principal is AgentCore::OAuthUser", "principal is AgentCore::OAuthUser",
-		"principal is AgentCore::IamEntity", `principal == AgentCore::OAuthUser::"u"`, `principal in AgentCore::OAuthUser::"u"`) + ", "
+		"principal is AgentCore::IamEntity", "principal is AgentCore::UnauthenticatedUser", `principal == AgentCore::OAuthUser::"u"`, `principal in AgentCore::OAuthUser::"u"`) + ", "
 	head += m.pick("action", `action in AgentCore::Action::"RefundTarget"`, `action == AgentCore::Action::"RefundTarget___lookup_order"`,
 		`action in [AgentCore::Action::"RefundTarget___lookup_order", AgentCore::Action::"RefundTarget"]`,
 		`action == AgentCore::Action::"RefundTarget___process_refund"`, `action == AgentCore::Action::"RefundTarget___process_refund"`)
@@ -152,7 +153,7 @@ func (m statementMaker) test() string {
 	switch m.IntN(9) {
 	case 0:
 		return m.pick("true", "false", "context.input.confirmed", "principal is AgentCore::OAuthUser", "resource is AgentCore::OAuthUser",
-			`principal == AgentCore::IamEntity::"i"`, "context.input has labels", "context.input has lines", "principal has id", "principal has role",
+			`principal == AgentCore::IamEntity::"i"`, `principal == AgentCore::UnauthenticatedUser::"anonymous"`, "context.input has labels", "context.input has lines", "principal has id", "principal has role",
 			"principal in resource", "context.input == context.input", "context has session", `AgentCore::Action::"RefundTarget" in AgentCore::Action::"Mcp"`)
 	case 1:
 		return m.value() + m.pick(" == ", " != ") + m.value()

@@ -47,7 +47,7 @@ func (v *validation) explain(message string, g group) string {
 		return message + "; test it first: `" + path[:dot] + " has " + path[dot+1:] + " && …`"
 	}
 	if found := unsafeTag.FindStringSubmatch(message); found != nil {
-		if found[2] == typeIamEntity {
+		if !HasTags(found[2]) {
 			return message + ", which has no tags; scope the policy to `principal is " + typeOAuthUser + "`"
 		}
 		return message + "; test it first: `principal.hasTag(" + found[1] + ") && …`"

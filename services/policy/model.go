@@ -7,14 +7,24 @@ import (
 
 // What evaluation has to know of the model that statements are checked against.
 
-// The entity types of a request. A principal is an OAuthUser, which has the attribute id and string tags, or an
-// IamEntity, which has the attribute id and no tags; a gateway has no attributes.
+// The entity types of a request. A principal is an OAuthUser, which has the attribute id and string tags, or an IamEntity or an
+// UnauthenticatedUser (whoever calls a gateway that asks nobody who they are), which have the attribute id and no tags; a gateway has
+// no attributes.
 const (
-	TypeOAuthUser = typeOAuthUser
-	TypeIamEntity = typeIamEntity
-	TypeGateway   = typeGateway
-	TypeAction    = typeAction
+	TypeOAuthUser           = typeOAuthUser
+	TypeIamEntity           = typeIamEntity
+	TypeUnauthenticatedUser = typeUnauthenticatedUser
+	TypeGateway             = typeGateway
+	TypeAction              = typeAction
 )
+
+// PrincipalTypes are the types that a principal can have.
+func PrincipalTypes() []string { return slices.Clone(principalTypes) }
+
+var principalTypes = []string{typeOAuthUser, typeIamEntity, typeUnauthenticatedUser}
+
+// HasTags says whether principals of a type can have tags.
+func HasTags(principalType string) bool { return principalType == typeOAuthUser }
 
 // ActionGroups are all groups that the action with this id is in, the nearest first. They follow from the id alone: a
 // tool is in its target, a target in CallTool, CallTool in Mcp.

@@ -122,10 +122,11 @@ func checkTemplate(tokens []token) error {
 }
 
 const (
-	typeOAuthUser = "AgentCore::OAuthUser"
-	typeIamEntity = "AgentCore::IamEntity"
-	typeGateway   = "AgentCore::Gateway"
-	typeAction    = "AgentCore::Action"
+	typeOAuthUser           = "AgentCore::OAuthUser"
+	typeIamEntity           = "AgentCore::IamEntity"
+	typeUnauthenticatedUser = "AgentCore::UnauthenticatedUser"
+	typeGateway             = "AgentCore::Gateway"
+	typeAction              = "AgentCore::Action"
 )
 
 // statementGateway is the form of a gateway's ARN (docs: gatewayArn of CreateGateway).

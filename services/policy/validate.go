@@ -118,17 +118,17 @@ func (v *validation) undeclared() []string {
 }
 
 // entityTypes are the types that a statement may name besides the type of actions.
-var entityTypes = []string{typeOAuthUser, typeIamEntity, typeGateway}
+var entityTypes = append(slices.Clone(principalTypes), typeGateway)
 
 const notApplicable = "unable to find an applicable action given the policy scope constraints"
 
 func (v *validation) checkPrincipal(name string) []string {
 	switch {
-	case name == typeOAuthUser || name == typeIamEntity:
+	case slices.Contains(principalTypes, name):
 		return nil
 	case name == typeGateway || name == typeAction:
-		return []string{fmt.Sprintf("%s: the principal of a tool call is an %s or an %s, never an %s",
-			notApplicable, typeOAuthUser, typeIamEntity, name)}
+		return []string{fmt.Sprintf("%s: the principal of a tool call is an %s, never an %s",
+			notApplicable, strings.Join(principalTypes, " or an "), name)}
 	}
 	return []string{v.unrecognizedType(name)}
 }

@@ -81,6 +81,9 @@ func TestValidateAccepts(t *testing.T) {
 		`permit(principal == AgentCore::OAuthUser::"u-1", action, resource is AgentCore::Gateway);`,
 		`permit(principal is AgentCore::IamEntity, action, resource is AgentCore::Gateway) when { principal.id like "*:4444:*" };`,
 		withCondition(`principal is AgentCore::IamEntity && principal.hasTag("never")`),
+		`permit(principal is AgentCore::UnauthenticatedUser, action, resource is AgentCore::Gateway) when { principal.id == "anonymous" };`,
+		`permit(principal == AgentCore::UnauthenticatedUser::"anonymous", action, resource is AgentCore::Gateway);`,
+		withCondition(`principal is AgentCore::UnauthenticatedUser && principal.hasTag("never")`),
 		withCondition(`action in AgentCore::Action::"RefundTarget" && context.input.orderId == "1"`),
 		withCondition(`action in [AgentCore::Action::"RefundTarget___process_refund"] && context.input.amount > 1`),
 		withCondition(`resource == AgentCore::Gateway::"` + testGateway + `"`),
@@ -170,7 +173,7 @@ func TestValidateRefuses(t *testing.T) {
 
 		{"principal type", `permit(principal is AgentCore::OAuthUsr, action, resource is AgentCore::Gateway);`, "unrecognized entity type `AgentCore::OAuthUsr` at line 1, column 21: did you mean `AgentCore::OAuthUser`?"},
 		{"principal without namespace", `permit(principal == OAuthUser::"x", action, resource is AgentCore::Gateway);`, "unrecognized entity type `OAuthUser` at line 1, column 21: did you mean `AgentCore::OAuthUser`?"},
-		{"principal is the gateway", `permit(principal is AgentCore::Gateway, action, resource is AgentCore::Gateway);`, "unable to find an applicable action given the policy scope constraints: the principal of a tool call is an AgentCore::OAuthUser or an AgentCore::IamEntity, never an AgentCore::Gateway"},
+		{"principal is the gateway", `permit(principal is AgentCore::Gateway, action, resource is AgentCore::Gateway);`, "unable to find an applicable action given the policy scope constraints: the principal of a tool call is an AgentCore::OAuthUser or an AgentCore::IamEntity or an AgentCore::UnauthenticatedUser, never an AgentCore::Gateway"},
 		{"principal is in another", `permit(principal is AgentCore::OAuthUser in AgentCore::IamEntity::"x", action, resource is AgentCore::Gateway);`, "unable to find an applicable action given the policy scope constraints"},
 		{"other gateway", strings.Replace(forTool(refundTool, `true`), "refund-gw", "other-gw", 1), "unrecognized gateway `arn:aws:bedrock-agentcore:us-east-1:123456789012:gateway/other-gw-a1b2c3d4e5`"},
 	}
@@ -224,7 +227,7 @@ func TestValidateIsDeterministic(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := Validate(s, refundGateways())
-	if len(first) != 6 {
+	if len(first) != 7 { // three names of the context, one of a gateway, and one of each type of principal
 		t.Errorf("got %q", first)
 	}
 	for range 20 {

@@ -73,7 +73,7 @@ func (to *route) evaluate(r *Request, d *Decision) {
 	}
 	context, wrong := typeContext(t.input, r.Context, r.Now)
 	if wrong != nil {
-		d.deny(wrong.code, "Policy evaluation denied: "+wrong.reason()+".")
+		d.deny(wrong.code, "Policy evaluation denied: "+wrong.reason("context")+".")
 		return
 	}
 	d.context = &context

@@ -85,6 +85,7 @@ func TestNotARequest(t *testing.T) {
 		"principal without id":     {func(r *snapshot.Request) { r.Principal.ID = "" }, policy.ErrInvalid, "principal.id"},
 		"unknown principal":        {func(r *snapshot.Request) { r.Principal.Type = "User" }, policy.ErrInvalid, "principal.type"},
 		"IAM with tags":            {func(r *snapshot.Request) { r.Principal.Type = policy.TypeIamEntity }, policy.ErrInvalid, "principal.tags"},
+		"anonymous with tags":      {func(r *snapshot.Request) { r.Principal.Type = policy.TypeUnauthenticatedUser }, policy.ErrInvalid, "principal.tags"},
 		"action without type":      {func(r *snapshot.Request) { r.Action.Type = "" }, policy.ErrInvalid, "action.type"},
 		"action without id":        {func(r *snapshot.Request) { r.Action.ID = "" }, policy.ErrInvalid, "action.id"},
 		"no action":                {func(r *snapshot.Request) { r.Action.Type = policy.TypeGateway }, policy.ErrInvalid, "action.type"},
@@ -111,6 +112,38 @@ func TestNotARequest(t *testing.T) {
 			}
 			wantRefusal(t, err, test.kind, test.field)
 		})
+	}
+}
+
+// Whoever calls a gateway that asks nobody who they are is a principal like the others: of a type of its own, and without tags.
+func TestUnauthenticatedUser(t *testing.T) {
+	for statement, who := range map[string]string{
+		permitAll: "OAuthUser IamEntity UnauthenticatedUser",
+		`permit(principal is AgentCore::OAuthUser, action, resource is AgentCore::Gateway);`:                        "OAuthUser",
+		`permit(principal is AgentCore::IamEntity, action, resource is AgentCore::Gateway);`:                        "IamEntity",
+		`permit(principal is AgentCore::UnauthenticatedUser, action, resource is AgentCore::Gateway);`:              "UnauthenticatedUser",
+		`permit(principal == AgentCore::UnauthenticatedUser::"anonymous", action, resource is AgentCore::Gateway);`: "UnauthenticatedUser",
+		`permit(principal == AgentCore::OAuthUser::"anonymous", action, resource is AgentCore::Gateway);`:           "OAuthUser",
+		`permit(principal in AgentCore::UnauthenticatedUser::"anonymous", action, resource is AgentCore::Gateway);`: "UnauthenticatedUser",
+		`permit(principal == AgentCore::UnauthenticatedUser::"somebody", action, resource is AgentCore::Gateway);`:  "",
+		when("permit", `principal.id == "anonymous"`):                                                               "OAuthUser IamEntity UnauthenticatedUser",
+		when("permit", `principal is AgentCore::UnauthenticatedUser`):                                               "UnauthenticatedUser",
+		when("permit", `!(principal is AgentCore::OAuthUser)`):                                                      "IamEntity UnauthenticatedUser",
+		when("permit", `principal.hasTag("role") && principal.getTag("role") == "agent"`):                           "OAuthUser",
+		when("permit", `!(principal.hasTag("role"))`):                                                               "IamEntity UnauthenticatedUser",
+	} {
+		w := newWorld(t, statement)
+		for _, name := range []string{"OAuthUser", "IamEntity", "UnauthenticatedUser"} {
+			r := with(func(r *snapshot.Request) {
+				r.Principal = snapshot.Principal{Type: "AgentCore::" + name, ID: "anonymous"}
+				if name == "OAuthUser" {
+					r.Principal.Tags = map[string]string{"role": "agent"}
+				}
+			})
+			if got, want := w.ask(r).Proceed, slices.Contains(strings.Fields(who), name); got != want {
+				t.Errorf("%s, as %s: %v", statement, name, got)
+			}
+		}
 	}
 }
 

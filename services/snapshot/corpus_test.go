@@ -294,7 +294,7 @@ func TestCorpus(t *testing.T) {
 func (n *corpusCount) one(t *testing.T, c *corpusTest) {
 	t.Helper()
 	for i, r := range c.Requests {
-		as := []string{policy.TypeOAuthUser, policy.TypeIamEntity}[i%2]
+		as := policy.PrincipalTypes()[i%3]
 		l := newLoose([]*compiled{c.policy}, &r, c.entities, as)
 		if l.lists(c.policy, r.Action) > 1 {
 			n.outside[c.name] = true

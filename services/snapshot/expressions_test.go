@@ -140,7 +140,7 @@ func initValues() {
 	records.nested = append(forms([]*grammar{&anyType, &anyType}, `{a: %, "b c": %}`, `{city: %, zip: %}`), form("{a: %}", &records), form("%.address", &records))
 
 	entities.leaves = []string{
-		"principal", "action", "resource", `AgentCore::OAuthUser::"bob"`, `AgentCore::OAuthUser::"eve"`, `AgentCore::IamEntity::"bob"`,
+		"principal", "action", "resource", `AgentCore::OAuthUser::"bob"`, `AgentCore::OAuthUser::"eve"`, `AgentCore::IamEntity::"bob"`, `AgentCore::UnauthenticatedUser::"bob"`,
 		`AgentCore::Action::"RefundTarget"`, `AgentCore::Action::"Mcp"`, `AgentCore::Action::"Other___ping"`, `AgentCore::Gateway::"x"`, `Nobody::"\u{0}"`,
 	}
 	entities.nested = []func(expressions, int) string{form("%.owner", &entities)}

@@ -24,7 +24,7 @@ type head struct {
 // unkeyed tells whether a policy has to be evaluated for every request of its gateways, or for all of one type of principal, since
 // its head holds nothing else that the index could find it by.
 func (h *head) unkeyed() bool {
-	somebodys := h.principalType == "" || h.principalType == policy.TypeOAuthUser || h.principalType == policy.TypeIamEntity
+	somebodys := h.principalType == "" || slices.Contains(policy.PrincipalTypes(), string(h.principalType))
 	return somebodys && h.actions == nil && h.principal == nil && h.tag == nil
 }
 
@@ -43,7 +43,7 @@ type byAction struct {
 	named map[string]*byCaller // by the id of the action, or of a group that it is in
 }
 
-type byCaller struct{ oauth, iam *callers }
+type byCaller struct{ oauth, iam, anonymous *callers }
 
 // callers holds the policies for one type of principal.
 type callers struct {
@@ -119,6 +119,9 @@ func (e edit) caller(b *byCaller) *byCaller {
 	}
 	if t := e.policy.head.principalType; t == "" || t == policy.TypeIamEntity {
 		b.iam = e.callers(b.iam)
+	}
+	if t := e.policy.head.principalType; t == "" || t == policy.TypeUnauthenticatedUser {
+		b.anonymous = e.callers(b.anonymous)
 	}
 	return b
 }
@@ -216,8 +219,11 @@ func (l *lists) addCallers(b *byCaller, p *Principal) {
 		return
 	}
 	cs := b.oauth
-	if p.Type == policy.TypeIamEntity {
+	switch p.Type {
+	case policy.TypeIamEntity:
 		cs = b.iam
+	case policy.TypeUnauthenticatedUser:
+		cs = b.anonymous
 	}
 	if cs == nil {
 		return

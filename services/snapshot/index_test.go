@@ -24,6 +24,9 @@ func TestIndexLeavesOutWhatCannotApply(t *testing.T) {
 		"other types of principals": func(int) string {
 			return `permit(principal is AgentCore::IamEntity, action, resource is AgentCore::Gateway);`
 		},
+		"nobody in particular": func(int) string {
+			return `permit(principal is AgentCore::UnauthenticatedUser, action, resource is AgentCore::Gateway);`
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			statements := []string{permitAll}
@@ -50,6 +53,7 @@ func TestUnkeyedPolicies(t *testing.T) {
 	for statement, unkeyed := range map[string]int{
 		permitAll: 1,
 		`permit(principal is AgentCore::IamEntity, action, resource is AgentCore::Gateway);`:           1,
+		`permit(principal is AgentCore::UnauthenticatedUser, action, resource is AgentCore::Gateway);`: 1,
 		`permit(principal, action, resource == AgentCore::Gateway::"` + arn + `");`:                    1,
 		when("forbid", `context.input has amount && `+tag):                                             1,
 		when("forbid", tag+` && context.input has amount`):                                             0,

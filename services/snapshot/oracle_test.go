@@ -150,8 +150,8 @@ func pick[T any](d dice, from ...T) T { return from[d.IntN(len(from))] }
 // randomStatement is a policy that ParseStatement accepts, well typed or not.
 func randomStatement(d dice) string {
 	for {
-		principal := pick(d, "principal", "principal is AgentCore::OAuthUser", "principal is AgentCore::IamEntity",
-			`principal == AgentCore::OAuthUser::"bob"`, `principal == AgentCore::IamEntity::"bob"`, `principal in AgentCore::OAuthUser::"bob"`,
+		principal := pick(d, "principal", "principal", "principal is AgentCore::OAuthUser", "principal is AgentCore::IamEntity", "principal is AgentCore::UnauthenticatedUser",
+			`principal == AgentCore::OAuthUser::"bob"`, `principal == AgentCore::IamEntity::"bob"`, `principal == AgentCore::UnauthenticatedUser::"bob"`, `principal in AgentCore::OAuthUser::"bob"`,
 			`principal is AgentCore::OAuthUser in AgentCore::OAuthUser::"eve"`, `principal is AgentCore::IamEntity in AgentCore::OAuthUser::"bob"`,
 			"principal is User")
 		act := pick(d, "action", "action", `action == AgentCore::Action::"RefundTarget___process_refund"`, `action == AgentCore::Action::"Other___ping"`,
@@ -233,7 +233,8 @@ func randomRequest(d dice) *snapshot.Request {
 	return with(func(r *snapshot.Request) {
 		r.Principal.ID = pick(d, "bob", "bob", "eve", "mallory")
 		r.Principal.Tags = map[string]string{}
-		if r.Principal.Type = pick(d, policy.TypeOAuthUser, policy.TypeOAuthUser, policy.TypeIamEntity); r.Principal.Type == policy.TypeOAuthUser {
+		if r.Principal.Type = pick(d, policy.TypeOAuthUser, policy.TypeOAuthUser, policy.TypeOAuthUser, policy.TypeOAuthUser,
+			policy.TypeIamEntity, policy.TypeUnauthenticatedUser); r.Principal.Type == policy.TypeOAuthUser {
 			for range d.IntN(3) {
 				r.Principal.Tags[pick(d, "role", "team", "sub")] = pick(d, "agent", "boss", "")
 			}

@@ -74,6 +74,16 @@ func (s *Snapshot) PermittedActions(r *Request) (*Permitted, error) {
 	return p, nil
 }
 
+// Only leaves out all tools but the one with the id of an action.
+func (p *Permitted) Only(id string) {
+	i, found := slices.BinarySearchFunc(p.tools, id, func(t *tool, id string) int { return strings.Compare(string(t.uid.ID), id) })
+	if !found {
+		p.tools = nil
+		return
+	}
+	p.tools = p.tools[i : i+1]
+}
+
 // All are the tools, sorted by the ids of their actions, each found out about when its turn comes.
 func (p *Permitted) All(explain bool) iter.Seq[PermittedAction] {
 	return func(yield func(PermittedAction) bool) {

@@ -30,7 +30,27 @@ func (w *world) permitted(r *snapshot.Request) (p *snapshot.Permitted, ids []str
 			w.t.Errorf("%s has a condition that nobody asked for", a.ID)
 		}
 	}
+	for _, id := range []string{refundID, pingID, "", "RefundTarget", "RefundTarget___", "Z___z"} {
+		w.wantOnly(r, id, slices.Contains(ids, id))
+	}
 	return p, ids
+}
+
+// wantOnly asks about one tool alone.
+func (w *world) wantOnly(r *snapshot.Request, id string, want bool) {
+	w.t.Helper()
+	p, err := w.snap.PermittedActions(r)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	p.Only(id)
+	var got []string
+	for a := range p.All(false) {
+		got = append(got, a.ID)
+	}
+	if len(got) > 1 || slices.Contains(got, id) != want {
+		w.t.Errorf("asked about %q alone: %q", id, got)
+	}
 }
 
 // conditions are those of all tools, which LOG_ONLY lists.

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -10,7 +11,7 @@ import (
 // Entity names a Cedar entity.
 type Entity struct{ Type, ID string }
 
-// Principal is who calls. Tags are the claims of an OAuthUser; an IamEntity has none.
+// Principal is who calls. Tags are the claims of an OAuthUser; an IamEntity and an UnauthenticatedUser have none.
 type Principal struct {
 	Type, ID string
 	Tags     map[string]string
@@ -52,14 +53,14 @@ func (r *Request) check() error {
 func (r *Request) checkPrincipal() error {
 	switch {
 	case r.Principal.Type == "":
-		return required("principal.type", "AgentCore::OAuthUser or AgentCore::IamEntity")
+		return required("principal.type", strings.Join(policy.PrincipalTypes(), " or "))
 	case r.Principal.ID == "":
-		return required("principal.id", "the token's subject, or the ARN")
-	case r.Principal.Type == policy.TypeIamEntity && len(r.Principal.Tags) > 0:
-		return policy.Invalid("unexpected", "principal.tags", "an %s has no tags: leave them out", policy.TypeIamEntity)
-	case r.Principal.Type != policy.TypeOAuthUser && r.Principal.Type != policy.TypeIamEntity:
-		return policy.Invalid("enum", "principal.type", "principal.type is %s; use %s or %s",
-			quote(r.Principal.Type), policy.TypeOAuthUser, policy.TypeIamEntity)
+		return required("principal.id", "the token's subject, the ARN, or anonymous")
+	case !slices.Contains(policy.PrincipalTypes(), r.Principal.Type):
+		return policy.Invalid("enum", "principal.type", "principal.type is %s; use %s",
+			quote(r.Principal.Type), strings.Join(policy.PrincipalTypes(), " or "))
+	case !policy.HasTags(r.Principal.Type) && len(r.Principal.Tags) > 0:
+		return policy.Invalid("unexpected", "principal.tags", "an %s has no tags: leave them out", r.Principal.Type)
 	}
 	return nil
 }

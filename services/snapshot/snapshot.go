@@ -18,7 +18,7 @@ import (
 
 // EvaluatorVersion is part of every record of a decision: the same version gives the same answer to the same request at the
 // same revision. It changes whenever an answer can.
-const EvaluatorVersion = "verdict-2/cedar-go-1.9.0"
+const EvaluatorVersion = "verdict-3/cedar-go-1.9.0"
 
 // byID is a persistent map by id; nil is not a valid one.
 type byID[V any] = immutable.Map[string, V]

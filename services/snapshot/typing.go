@@ -1,6 +1,8 @@
 package snapshot
 
 import (
+	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -38,9 +40,9 @@ func (m *misfit) under(name string) *misfit {
 // maxPath is how many bytes of a path a reason repeats.
 const maxPath = 200
 
-func (m *misfit) reason() string {
+func (m *misfit) reason(root string) string {
 	var b strings.Builder
-	b.WriteString("context")
+	b.WriteString(root)
 	for i := len(m.path) - 1; i >= 0 && b.Len() < maxPath; i-- {
 		name := m.path[i]
 		if !strings.HasPrefix(name, "[") {
@@ -49,6 +51,19 @@ func (m *misfit) reason() string {
 		b.WriteString(clip(name))
 	}
 	return clipTo(b.String(), maxPath) + " " + m.text
+}
+
+// CheckArguments is nil when the JSON text of a tool's arguments fits its schema, so that Authorize gets as far as the policies; nil
+// stands for the schema of a tool without arguments. The error says what is wrong, for the caller.
+func CheckArguments(input *policy.Schema, arguments []byte) error {
+	v, err := ParseJSON(arguments)
+	if err != nil {
+		return fmt.Errorf("arguments: %w", err)
+	}
+	if _, wrong := (&typer{}).record(inputOf(input), v, 1); wrong != nil {
+		return errors.New(wrong.reason("arguments"))
+	}
+	return nil
 }
 
 // typer gives JSON values the types of a schema.

@@ -41,8 +41,12 @@ func TestTyping(t *testing.T) {
 		`"any": [1, 1.0, 1e0]`:               `[1]`, `"any": ["x"]`: `["x"]`, `"any": [{"a": [true]}]`: `[{"a":[true]}]`, `"any": [0.5]`: `[` + decimal("0.5") + `]`,
 		`"matrix": [[1, 2], [2, 1]]`: `[[1,2]]`,
 	} {
-		d := newWorld(t, permitAll).ask(withInput(`{"orderId": "o", ` + literal + `}`))
+		input := `{"orderId": "o", ` + literal + `}`
+		d := newWorld(t, permitAll).ask(withInput(input))
 		wantCode(t, d, snapshot.CodeAllowed)
+		if err := snapshot.CheckArguments(refundTool().InputSchema, []byte(input)); err != nil {
+			t.Errorf("%s: as arguments: %v", input, err)
+		}
 		name, _, _ := strings.Cut(literal, ":")
 		members := []string{name + ":" + want, `"orderId":"o"`}
 		slices.Sort(members)
@@ -101,6 +105,15 @@ func TestArgumentsThatDoNotFit(t *testing.T) {
 		}
 		if d.ContextJSON() != nil {
 			t.Errorf("%.100s: there is a context", input)
+		}
+		_, reason, _ := strings.Cut(want, "context.input")
+		if err := snapshot.CheckArguments(refundTool().InputSchema, []byte(input)); err == nil || !strings.HasPrefix(err.Error(), "arguments"+reason) {
+			t.Errorf("%.100s: as arguments: %v", input, err)
+		}
+	}
+	for _, broken := range []string{``, `{`, `{"orderId": "o", "orderId": "o"}`, `{"orderId": "o"} x`} {
+		if err := snapshot.CheckArguments(refundTool().InputSchema, []byte(broken)); err == nil {
+			t.Errorf("%s is taken for arguments", broken)
 		}
 	}
 }

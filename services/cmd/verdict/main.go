@@ -18,6 +18,7 @@ type verb struct {
 
 var verbs = []verb{
 	{"dev", "runs all services on this machine, with an example", runDev},
+	{"remove-example", "takes the example of dev apart again", removeExample},
 	{"query", "asks audit with SQL", runQuery},
 	{"migrate", "brings the databases up to this version", migrate},
 	{"keygen", "makes the key that control signs with, and the secret of ClickHouse's users", keygen},

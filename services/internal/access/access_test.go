@@ -61,7 +61,8 @@ func TestRoles(t *testing.T) {
 		"Authorize": deciders, "BatchAuthorize": deciders, "ListPermittedActions": deciders, "Check": deciders,
 		"Query": auditors, "GetDecision": auditors, "Tail": auditors, "Completeness": "admin",
 		"WaitForRevision": readers, "Propagation": "admin",
-		"ReadEvents": "node", "Head": "node", "ReadState": "node",
+		access.Invoke: "agent admin",
+		"ReadEvents":  "node", "Head": "node", "ReadState": "node",
 	}
 	names := procedures()
 	if len(names) < 35 {
@@ -71,7 +72,7 @@ func TestRoles(t *testing.T) {
 	if unique := slices.Compact(slices.Clone(names)); len(unique) != len(names) {
 		t.Fatal("two services have a procedure of the same name: an action is known by it alone")
 	}
-	for _, name := range slices.Concat(names, operations, []string{access.Weaken}) {
+	for _, name := range slices.Concat(names, operations, []string{access.Weaken, access.Invoke}) {
 		want, special := may[name]
 		if !special {
 			want = writers
@@ -79,7 +80,7 @@ func TestRoles(t *testing.T) {
 				want = readers
 			}
 		}
-		for _, role := range []string{"viewer", "author", "enforcer", "gateway", "auditor", "node", "admin", ""} {
+		for _, role := range []string{"viewer", "author", "enforcer", "gateway", "agent", "auditor", "node", "admin", ""} {
 			allowed := rules.Allows(caller(role), name)
 			if allowed != slices.Contains(strings.Fields(want), role) {
 				t.Errorf("%s as %q: %v, want %q", name, role, allowed, want)

@@ -18,6 +18,7 @@ const (
 	write   = "write"   // changes of it
 	weaken  = "weaken"  // of what is enforced
 	decide  = "decide"  // whether a tool may be called
+	invoke  = "invoke"  // tools, through a gateway
 	audit   = "audit"   // of what was decided
 	operate = "operate" // what belongs to no account
 	follow  = "follow"  // the log, of all accounts
@@ -26,6 +27,9 @@ const (
 // Weaken is the action of a change that weakens what is enforced. Whoever makes such a change must be allowed this as well as
 // the procedure.
 const Weaken = "WeakenEnforcement"
+
+// Invoke is the action of whoever calls a gateway that takes signed requests (AWS_IAM). Whether a tool runs is for policies to say.
+const Invoke = "InvokeGateway"
 
 // actions is every procedure of every service, that of Envoy's authorization (Check) among them, and every operation of AgentCore's API
 // that control offers, and the group that it is in. What both have is one action; so is what AuthZEN has (Authorize, BatchAuthorize).
@@ -49,6 +53,7 @@ var actions = map[string]string{
 	"PutResourcePolicy":         write, "GetResourcePolicy": read, "DeleteResourcePolicy": write,
 
 	"Authorize": decide, "BatchAuthorize": decide, "ListPermittedActions": decide, "Check": decide,
+	Invoke:  invoke,
 	"Query": audit, "GetDecision": audit, "Tail": audit, "Completeness": operate,
 	"ReadEvents": follow, "Head": follow, "ReadState": follow,
 }
@@ -63,7 +68,7 @@ func schema() []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, "namespace Verdict {\nentity Role enum [%s];\n", quoted(roles))
 	b.WriteString("entity Caller in [Role] { id: String, account: String, method: String };\nentity Account;\n")
-	fmt.Fprintf(&b, "action %s;\n", quoted([]string{read, write, weaken, decide, audit, operate, follow}))
+	fmt.Fprintf(&b, "action %s;\n", quoted([]string{read, write, weaken, decide, invoke, audit, operate, follow}))
 	for _, name := range slices.Sorted(maps.Keys(actions)) {
 		fmt.Fprintf(&b, "action %q in [%q] appliesTo { principal: [Caller], resource: [Account], context: { sourceAddress?: ipaddr } };\n",
 			name, actions[name])

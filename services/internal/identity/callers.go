@@ -278,9 +278,12 @@ func (a *Authenticator) addAccessKeyLocked(k *callers, entry accessKeyEntry) err
 	if err != nil {
 		return err
 	}
+	if err := ownARN(caller); err != nil {
+		return err
+	}
 	key := newAccessKey(id, entry.SecretAccessKey)
 	if a.repeat[id] == nil {
-		a.repeat[id] = newMemory()
+		a.repeat[id] = newMemory(a.cfg.Signatures)
 	}
 	key.caller, key.memory = caller, a.repeat[id]
 	k.accessKeys[id] = key
@@ -404,6 +407,18 @@ func (p place) caller(id, method string) (Caller, error) {
 		}
 	}
 	return Caller{Account: p.Account, ID: id, Roles: slices.Clip(p.Roles), Method: method}, nil
+}
+
+// ownARN refuses an id that is an ARN of another account: gateways name the caller by it, and policies believe that name.
+func ownARN(c Caller) error {
+	if !strings.HasPrefix(c.ID, "arn:") {
+		return nil
+	}
+	if parts := strings.SplitN(c.ID, ":", 6); len(parts) != 6 || parts[4] != c.Account || parts[5] == "" {
+		return fmt.Errorf("id %q begins as an ARN does, and is none of account %s: write it as arn:aws:iam::%s:user/NAME, say, or "+
+			"another name without arn: in front", c.ID, c.Account, c.Account)
+	}
+	return nil
 }
 
 // validID is nil for what can stand in events and logs as somebody's name.

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"net/http"
 	"time"
+
+	issuerkeys "github.com/verdict-io/verdict/services/internal/issuer"
 )
 
 // SetClock makes now the clock of a, which started at its present time. It is for before the first request.
@@ -26,8 +28,8 @@ func (a *Authenticator) SignedCaller(keyID string, n uint64, at time.Time) Calle
 }
 
 const (
-	MaxMemory  = maxMemory
-	KeyPause   = keyPause
-	KeyRefresh = keyRefresh
-	KeyLife    = keyLife
+	MaxMemory  = DefaultSignatures
+	KeyPause   = issuerkeys.Pause
+	KeyRefresh = issuerkeys.Refresh
+	KeyLife    = issuerkeys.Life
 )

@@ -50,6 +50,7 @@ const (
 	RoleAuthor   = "author"   // writes policies, but cannot weaken enforcement
 	RoleEnforcer = "enforcer" // may weaken enforcement
 	RoleGateway  = "gateway"  // asks for decisions
+	RoleAgent    = "agent"    // calls tools through gateways
 	RoleAuditor  = "auditor"  // reads decisions
 	RoleNode     = "node"     // a decision node: follows the log, of all accounts
 	RoleAdmin    = "admin"    // everything of the account, and what belongs to no account but the log
@@ -58,7 +59,7 @@ const (
 // Roles are all there are.
 func Roles() []string { return slices.Clone(roles) }
 
-var roles = []string{RoleViewer, RoleAuthor, RoleEnforcer, RoleGateway, RoleAuditor, RoleNode, RoleAdmin}
+var roles = []string{RoleViewer, RoleAuthor, RoleEnforcer, RoleGateway, RoleAgent, RoleAuditor, RoleNode, RoleAdmin}
 
 // Every error of Authenticate and Once that is the caller's affair wraps one of these, and its whole text is written
 // for the caller.
@@ -109,6 +110,9 @@ type Config struct {
 	CallersFile string
 	// Region is the one that requests must be signed for; DefaultRegion when empty.
 	Region string
+	// Signatures is how many signatures of one access key Once remembers, each for eleven minutes, and with it how many it takes in
+	// that time; DefaultSignatures when 0.
+	Signatures int
 	// Logger hears of issuers whose keys cannot be had. Nothing is logged without it.
 	Logger *slog.Logger
 	// Registerer gets the counters; without it they are not to be seen.
@@ -137,6 +141,9 @@ func New(cfg Config) (*Authenticator, error) {
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Signatures == 0 {
+		cfg.Signatures = DefaultSignatures
 	}
 	a := &Authenticator{
 		cfg: cfg, metrics: newMetrics(), now: time.Now, started: time.Now(),

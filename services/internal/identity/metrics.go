@@ -86,3 +86,14 @@ func (m *metrics) authenticated(by method, err error) {
 	}
 	m.counters[by][how].Inc()
 }
+
+// fetched counts the fetches of an issuer's keys.
+func (m *metrics) fetched(issuer string) func(ok bool) {
+	return func(ok bool) {
+		outcome := "fetched"
+		if !ok {
+			outcome = "failed"
+		}
+		m.fetches.WithLabelValues(issuer, outcome).Inc()
+	}
+}

@@ -4,21 +4,59 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net/http"
 	"reflect"
 	"slices"
-	"sync"
+	"strings"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
-	josejson "github.com/go-jose/go-jose/v4/json"
 	"github.com/go-jose/go-jose/v4/jwt"
+
+	issuerkeys "github.com/verdict-io/verdict/services/internal/issuer"
 )
 
-// leeway is by how much the clocks of issuers may differ from ours.
-const leeway = time.Minute
+// keySource is where keys come from.
+type keySource struct {
+	issuer  string
+	jwksURL string // "": discovery says it
+	roots   string // PEM; "": the system's
+}
+
+// keySet is the keys of an issuer, and the client with which they are fetched.
+type keySet struct {
+	*issuerkeys.Issuer
+	client *http.Client
+}
+
+func newKeySet(source keySource, logger *slog.Logger, m *metrics) (*keySet, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if source.roots != "" {
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM([]byte(source.roots)) {
+			return nil, errors.New("caFile: no certificate in it; PEM is needed")
+		}
+	}
+	client := &http.Client{
+		// A redirect could lead to where nobody looked when the address was configured.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport: &http.Transport{
+			Proxy: http.ProxyFromEnvironment, TLSClientConfig: config, MaxResponseHeaderBytes: 64 << 10,
+			DisableKeepAlives: true, // one question in minutes
+		},
+	}
+	return &keySet{client: client, Issuer: issuerkeys.New(issuerkeys.Config{
+		Name: source.issuer, KeysURL: source.jwksURL,
+		DiscoveryURL: strings.TrimSuffix(source.issuer, "/") + "/.well-known/openid-configuration",
+		Client:       client, CheckURL: secureURL, Logger: logger, Fetched: m.fetched(source.issuer),
+	})}, nil
+}
 
 // issuer is one whose tokens are taken.
 type issuer struct {
@@ -35,13 +73,12 @@ func (k *callers) bearer(ctx context.Context, text string, now time.Time) (Calle
 		return Caller{}, refuse("this service takes no bearer tokens: use %s", k.methods())
 	}
 	sum := sha256.Sum256([]byte(text))
-	if caller, ok := k.tokens.get(sum, now); ok {
+	if caller, ok := k.tokens.Get(sum, now); ok {
 		return caller, nil
 	}
-	token, err := jose.ParseSignedCompact(text, algorithms)
+	token, err := issuerkeys.Parse(text)
 	if err != nil {
-		return Caller{}, refuse("the bearer token must be a JWT signed with one of %v; others, and those with alg none or HS…, "+
-			"are never taken", algorithms)
+		return Caller{}, refuse("%v", err)
 	}
 	is, err := k.issuerOf(token)
 	if err != nil {
@@ -53,16 +90,16 @@ func (k *callers) bearer(ctx context.Context, text string, now time.Time) (Calle
 	}
 	caller, until, err := is.caller(token.UnsafePayloadWithoutVerification(), now)
 	if err == nil {
-		k.tokens.put(sum, verified{caller: caller, until: until, keys: signedBy, set: is.keys})
+		k.tokens.Put(sum, issuerkeys.Verified[Caller]{Value: caller, Until: until, Keys: signedBy, Issuer: is.keys.Issuer, Size: 1})
 	}
 	return caller, err
 }
 
 // issuerOf is the issuer whom the token names. That is not verified yet, and only says whose keys to try.
 func (k *callers) issuerOf(token *jose.JSONWebSignature) (*issuer, error) {
-	var claims jwt.Claims
-	if err := josejson.Unmarshal(token.UnsafePayloadWithoutVerification(), &claims); err != nil {
-		return nil, refuse("the claims of the bearer token cannot be read")
+	claims, err := issuerkeys.Claims(token.UnsafePayloadWithoutVerification())
+	if err != nil {
+		return nil, refuse("%v", err)
 	}
 	is, ok := k.issuers[claims.Issuer]
 	if !ok {
@@ -73,43 +110,28 @@ func (k *callers) issuerOf(token *jose.JSONWebSignature) (*issuer, error) {
 }
 
 // verify is nil, with the keys that say so, when the issuer signed the token.
-func (is *issuer) verify(ctx context.Context, token *jose.JSONWebSignature, now time.Time) (*keys, error) {
-	known := is.keys.usable(now)
-	if known.verify(token) {
-		return known, nil
-	}
-	fetching, pause := is.keys.fetch(now)
-	if fetching != nil {
-		select {
-		case <-fetching:
-		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: the keys of issuer %s did not arrive within the time of the request: try again",
-				ErrUnavailable, is.name)
-		}
-	}
-	newer := is.keys.usable(now)
+func (is *issuer) verify(ctx context.Context, token *jose.JSONWebSignature, now time.Time) (*issuerkeys.Keys, error) {
+	signedBy, err := is.keys.Verify(ctx, token, now)
+	none, missing := errors.AsType[*issuerkeys.NoKeysError](err)
 	switch {
-	case newer == nil:
-		return nil, fmt.Errorf("%w: the keys of issuer %s cannot be had at the moment: try again in %d seconds",
-			ErrUnavailable, is.name, int(max(pause, time.Second).Seconds()))
-	case newer != known && newer.verify(token):
-		return newer, nil
+	case missing && none.Late:
+		return nil, fmt.Errorf("%w: the keys of issuer %s did not arrive within the time of the request: try again", ErrUnavailable, is.name)
+	case missing:
+		return nil, fmt.Errorf("%w: the keys of issuer %s cannot be had at the moment: try again in %d seconds", ErrUnavailable, is.name, none.Seconds())
+	case err != nil:
+		return nil, refuse("the bearer token is not signed with a key that issuer %s publishes. If the issuer changed its keys within "+
+			"the last seconds, try again in %s", is.name, issuerkeys.Pause)
 	}
-	return nil, refuse("the bearer token is not signed with a key that issuer %s publishes. If the issuer changed its keys within "+
-		"the last seconds, try again in %s", is.name, keyPause)
+	return signedBy, nil
 }
 
 // caller is whom the claims mean, which the issuer signed, and until when.
 func (is *issuer) caller(payload []byte, now time.Time) (Caller, time.Time, error) {
-	var standard jwt.Claims
-	if err := josejson.Unmarshal(payload, &standard); err != nil {
-		return Caller{}, time.Time{}, refuse("the claims of the bearer token cannot be read")
-	}
-	if standard.Expiry == nil {
-		return Caller{}, time.Time{}, refuse("the bearer token has no end (claim exp), and must have one")
-	}
-	err := standard.ValidateWithLeeway(jwt.Expected{Issuer: is.name, AnyAudience: is.audiences, Time: now}, leeway)
+	standard, err := issuerkeys.Claims(payload)
 	if err != nil {
+		return Caller{}, time.Time{}, refuse("%v", err)
+	}
+	if err := issuerkeys.Check(standard, is.name, is.audiences, now); err != nil {
 		return Caller{}, time.Time{}, explain(err, standard, now)
 	}
 	claims := map[string]any{}
@@ -129,12 +151,14 @@ func (is *issuer) caller(payload []byte, now time.Time) (Caller, time.Time, erro
 		return Caller{}, time.Time{}, fmt.Errorf("%w: the claim %s of the bearer token, by which this service knows its callers, "+
 			"must be 1 to 256 bytes of printable text", ErrForbidden, is.rules[i].idClaim)
 	}
-	return caller, standard.Expiry.Time().Add(leeway), nil
+	return caller, issuerkeys.Until(standard), nil
 }
 
 // explain says what is wrong with a token that the issuer did sign.
 func explain(err error, claims jwt.Claims, now time.Time) error {
 	switch {
+	case errors.Is(err, issuerkeys.ErrNoEnd):
+		return refuse("%v", err)
 	case errors.Is(err, jwt.ErrInvalidAudience):
 		return refuse("the bearer token is not for this service: none of its audiences (claim aud) is one that is taken here. " +
 			"Ask the operator for the right one, and the issuer for a token with it")
@@ -216,46 +240,6 @@ func (c claim) fits(have any) bool {
 // maxTokens is how many tokens are remembered, in each of two generations. A token costs some hundred bytes.
 const maxTokens = 4 << 10
 
-// verified is what is known of a token, as long as its issuer's keys stay the same.
-type verified struct {
-	caller Caller
-	until  time.Time
-	keys   *keys // that verified it
-	set    *keySet
-}
+type tokenCache = issuerkeys.Tokens[[sha256.Size]byte, Caller]
 
-// tokenCache remembers tokens that were taken, by their SHA-256: looking one up is a fiftieth of the work. Only tokens
-// that were taken get in, and what was not asked for lately goes first.
-type tokenCache struct {
-	mu       sync.RWMutex
-	new, old map[[sha256.Size]byte]verified
-}
-
-func newTokenCache() *tokenCache { return &tokenCache{new: map[[sha256.Size]byte]verified{}} }
-
-// get is the caller, unless the token has ended or the issuer's keys are others now.
-func (c *tokenCache) get(sum [sha256.Size]byte, now time.Time) (Caller, bool) {
-	c.mu.RLock()
-	v, ok := c.new[sum]
-	aged := false
-	if !ok {
-		v, aged = c.old[sum]
-	}
-	c.mu.RUnlock()
-	if !ok && !aged || now.After(v.until) || v.set.usable(now) != v.keys {
-		return Caller{}, false
-	}
-	if aged {
-		c.put(sum, v)
-	}
-	return v.caller, true
-}
-
-func (c *tokenCache) put(sum [sha256.Size]byte, v verified) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.new) >= maxTokens {
-		c.old, c.new = c.new, map[[sha256.Size]byte]verified{}
-	}
-	c.new[sum] = v
-}
+func newTokenCache() *tokenCache { return issuerkeys.NewTokens[[sha256.Size]byte, Caller](maxTokens) }

@@ -14,8 +14,8 @@ const (
 	// memoryTime is how long a signature is remembered: from when it was first taken, with a clock that was ahead
 	// by the whole window, until it is refused for its age, and a minute for what happens between Authenticate and Once.
 	memoryTime = 2*signatureWindow + time.Minute
-	// maxMemory is how many signatures of one access key are remembered: 99 changes a second. It costs 5 MiB at most.
-	maxMemory = 64 << 10
+	// DefaultSignatures is Config.Signatures where nothing is said: 99 changes a second. It costs 5 MiB for a key at most.
+	DefaultSignatures = 64 << 10
 )
 
 // signed is the signature that a caller was recognised by.
@@ -53,6 +53,8 @@ func (a *Authenticator) GiveBack(c Caller) {
 
 // memory holds the signatures of one access key that were taken within memoryTime.
 type memory struct {
+	limit int
+
 	mu    sync.Mutex
 	taken map[[sha256.Size]byte]struct{}
 	order []taken // oldest first
@@ -63,7 +65,9 @@ type taken struct {
 	at        time.Time
 }
 
-func newMemory() *memory { return &memory{taken: map[[sha256.Size]byte]struct{}{}} }
+func newMemory(limit int) *memory {
+	return &memory{limit: limit, taken: map[[sha256.Size]byte]struct{}{}}
+}
 
 // take is nil the first time; else there is a reason, for the counter.
 func (m *memory) take(s *signed, started, now time.Time) (reason string, err error) {
@@ -78,9 +82,9 @@ func (m *memory) take(s *signed, started, now time.Time) (reason string, err err
 		return "early", refuse("this request was signed at %s, before this service started at %s, which cannot know whether "+
 			"it was taken before: sign it again, and set the clock if it is behind", stamp(s.at), stamp(started))
 	}
-	if len(m.taken) >= maxMemory {
+	if len(m.taken) >= m.limit {
 		return "full", fmt.Errorf("%w: with this access key %d changes were signed within %s, more than can be told from "+
-			"repeats: wait some minutes, or spread the changes over several access keys", ErrExhausted, maxMemory, memoryTime)
+			"repeats: wait some minutes, or spread the changes over several access keys", ErrExhausted, m.limit, memoryTime)
 	}
 	m.taken[s.signature] = struct{}{}
 	m.order = append(m.order, taken{s.signature, now})

@@ -498,6 +498,20 @@ func TestOnceIsBounded(t *testing.T) {
 	}
 }
 
+// A service says how many its callers may sign.
+func TestSignatures(t *testing.T) {
+	auth, err := identity.New(identity.Config{CallersFile: write(t, "callers.json", twoKeys), Signatures: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	auth.SetClock(func() time.Time { return noon })
+	for n := range uint64(3) {
+		if err := auth.Once(auth.SignedCaller("dev", n, noon)); (err == nil) != (n < 2) {
+			t.Errorf("signature %d: %v", n, err)
+		}
+	}
+}
+
 // Whatever the header is: no panic, and nobody is taken for somebody.
 func FuzzAuthorization(f *testing.F) {
 	auth := knows(f, twoKeys)

@@ -44,6 +44,9 @@ type Common struct {
 	TLS trust.Files
 	// Callers is the file of who may call.
 	Callers string
+	// Signatures is how many signatures of one access key are remembered, so that none counts twice; identity.DefaultSignatures when 0.
+	// A service says it, not its operator: it follows from how often its callers change something.
+	Signatures int
 	// AccessRules is the file of what callers may do; "" is the rules of the product.
 	AccessRules string
 	// LoopbackAccount is whose account callers on this machine act for who show no credentials. "" is
@@ -170,7 +173,7 @@ func (p *Process) know() (err error) {
 		return err
 	}
 	p.Callers, err = identity.New(identity.Config{
-		LoopbackAccount: p.common.loopbackAccount(), CallersFile: p.common.Callers,
+		LoopbackAccount: p.common.loopbackAccount(), CallersFile: p.common.Callers, Signatures: p.common.Signatures,
 		Region: cmp.Or(p.common.Region, DefaultRegion), Logger: p.Logger, Registerer: p.Registry,
 	})
 	return err

@@ -14,8 +14,8 @@ import (
 	"github.com/verdict-io/verdict/services/internal/identity"
 )
 
-// headerRequestID is the canonical form of x-request-id.
-const headerRequestID = "X-Request-Id"
+// HeaderRequestID is the canonical form of x-request-id, which requests may bring and all answers have.
+const HeaderRequestID = "X-Request-Id"
 
 // call is what is known of a request under way. It belongs to the goroutine that serves the request.
 type call struct {
@@ -53,8 +53,9 @@ func SetProcedure(ctx context.Context, name string) {
 	}
 }
 
-func requestID(h http.Header) string {
-	if given := h[headerRequestID]; len(given) == 1 && saneRequestID(given[0]) {
+// RequestIDOf is the id of a request with these headers, for those that do not go through an Edge. See RequestID.
+func RequestIDOf(h http.Header) string {
+	if given := h[HeaderRequestID]; len(given) == 1 && saneRequestID(given[0]) {
 		return given[0]
 	}
 	return uuid.Must(uuid.NewV7()).String()

@@ -128,8 +128,8 @@ const bodySlack = 64 << 10
 // Handler is what a service hands to its server: next for requests of known callers, refusals for the others.
 func (e *Edge) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c := &call{start: time.Now(), requestID: requestID(r.Header)}
-		w.Header()[headerRequestID] = []string{c.requestID}
+		c := &call{start: time.Now(), requestID: RequestIDOf(r.Header)}
+		w.Header()[HeaderRequestID] = []string{c.requestID}
 		e.metrics.inFlight.Inc()
 		defer e.metrics.inFlight.Dec()
 		answer := &answer{ResponseWriter: w, request: r}

@@ -626,7 +626,9 @@ type ListPermittedActionsRequest struct {
 	// As in AuthorizeRequest.
 	AtLeastRevision string `protobuf:"bytes,4,opt,name=at_least_revision,json=atLeastRevision,proto3" json:"at_least_revision,omitempty"`
 	// Say under which condition each tool is permitted. Who asks sees the text of policies.
-	Explain       bool `protobuf:"varint,5,opt,name=explain,proto3" json:"explain,omitempty"`
+	Explain bool `protobuf:"varint,5,opt,name=explain,proto3" json:"explain,omitempty"`
+	// Ask about this tool alone, which is less work: it is listed or not. Without it all tools are asked about.
+	Action        *Entity `protobuf:"bytes,6,opt,name=action,proto3" json:"action,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -694,6 +696,13 @@ func (x *ListPermittedActionsRequest) GetExplain() bool {
 		return x.Explain
 	}
 	return false
+}
+
+func (x *ListPermittedActionsRequest) GetAction() *Entity {
+	if x != nil {
+		return x.Action
+	}
+	return nil
 }
 
 // ListPermittedActionsResponse is a superset of what Authorize would let pass, for as long as this state decides: a tool is left out
@@ -894,13 +903,14 @@ const file_verdict_decision_v1_decision_service_proto_rawDesc = "" +
 	"\x15BatchAuthorizeRequest\x12A\n" +
 	"\brequests\x18\x01 \x03(\v2%.verdict.decision.v1.AuthorizeRequestR\brequests\"^\n" +
 	"\x16BatchAuthorizeResponse\x12D\n" +
-	"\tresponses\x18\x01 \x03(\v2&.verdict.decision.v1.AuthorizeResponseR\tresponses\"\x84\x02\n" +
+	"\tresponses\x18\x01 \x03(\v2&.verdict.decision.v1.AuthorizeResponseR\tresponses\"\xb9\x02\n" +
 	"\x1bListPermittedActionsRequest\x12<\n" +
 	"\tprincipal\x18\x01 \x01(\v2\x1e.verdict.decision.v1.PrincipalR\tprincipal\x127\n" +
 	"\bresource\x18\x02 \x01(\v2\x1b.verdict.decision.v1.EntityR\bresource\x12(\n" +
 	"\x10policy_engine_id\x18\x03 \x01(\tR\x0epolicyEngineId\x12*\n" +
 	"\x11at_least_revision\x18\x04 \x01(\tR\x0fatLeastRevision\x12\x18\n" +
-	"\aexplain\x18\x05 \x01(\bR\aexplain\"\x81\x02\n" +
+	"\aexplain\x18\x05 \x01(\bR\aexplain\x123\n" +
+	"\x06action\x18\x06 \x01(\v2\x1b.verdict.decision.v1.EntityR\x06action\"\x81\x02\n" +
 	"\x1cListPermittedActionsResponse\x12>\n" +
 	"\aactions\x18\x01 \x03(\v2$.verdict.decision.v1.PermittedActionR\aactions\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\tR\brevision\x12-\n" +
@@ -971,20 +981,21 @@ var file_verdict_decision_v1_decision_service_proto_depIdxs = []int32{
 	2,  // 12: verdict.decision.v1.BatchAuthorizeResponse.responses:type_name -> verdict.decision.v1.AuthorizeResponse
 	11, // 13: verdict.decision.v1.ListPermittedActionsRequest.principal:type_name -> verdict.decision.v1.Principal
 	12, // 14: verdict.decision.v1.ListPermittedActionsRequest.resource:type_name -> verdict.decision.v1.Entity
-	10, // 15: verdict.decision.v1.ListPermittedActionsResponse.actions:type_name -> verdict.decision.v1.PermittedAction
-	16, // 16: verdict.decision.v1.ListPermittedActionsResponse.mode:type_name -> verdict.decision.v1.Mode
-	12, // 17: verdict.decision.v1.PermittedAction.action:type_name -> verdict.decision.v1.Entity
-	1,  // 18: verdict.decision.v1.DecisionService.Authorize:input_type -> verdict.decision.v1.AuthorizeRequest
-	6,  // 19: verdict.decision.v1.DecisionService.BatchAuthorize:input_type -> verdict.decision.v1.BatchAuthorizeRequest
-	8,  // 20: verdict.decision.v1.DecisionService.ListPermittedActions:input_type -> verdict.decision.v1.ListPermittedActionsRequest
-	2,  // 21: verdict.decision.v1.DecisionService.Authorize:output_type -> verdict.decision.v1.AuthorizeResponse
-	7,  // 22: verdict.decision.v1.DecisionService.BatchAuthorize:output_type -> verdict.decision.v1.BatchAuthorizeResponse
-	9,  // 23: verdict.decision.v1.DecisionService.ListPermittedActions:output_type -> verdict.decision.v1.ListPermittedActionsResponse
-	21, // [21:24] is the sub-list for method output_type
-	18, // [18:21] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	12, // 15: verdict.decision.v1.ListPermittedActionsRequest.action:type_name -> verdict.decision.v1.Entity
+	10, // 16: verdict.decision.v1.ListPermittedActionsResponse.actions:type_name -> verdict.decision.v1.PermittedAction
+	16, // 17: verdict.decision.v1.ListPermittedActionsResponse.mode:type_name -> verdict.decision.v1.Mode
+	12, // 18: verdict.decision.v1.PermittedAction.action:type_name -> verdict.decision.v1.Entity
+	1,  // 19: verdict.decision.v1.DecisionService.Authorize:input_type -> verdict.decision.v1.AuthorizeRequest
+	6,  // 20: verdict.decision.v1.DecisionService.BatchAuthorize:input_type -> verdict.decision.v1.BatchAuthorizeRequest
+	8,  // 21: verdict.decision.v1.DecisionService.ListPermittedActions:input_type -> verdict.decision.v1.ListPermittedActionsRequest
+	2,  // 22: verdict.decision.v1.DecisionService.Authorize:output_type -> verdict.decision.v1.AuthorizeResponse
+	7,  // 23: verdict.decision.v1.DecisionService.BatchAuthorize:output_type -> verdict.decision.v1.BatchAuthorizeResponse
+	9,  // 24: verdict.decision.v1.DecisionService.ListPermittedActions:output_type -> verdict.decision.v1.ListPermittedActionsResponse
+	22, // [22:25] is the sub-list for method output_type
+	19, // [19:22] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_verdict_decision_v1_decision_service_proto_init() }

@@ -289,9 +289,9 @@ func (x *Entity) GetId() string {
 // Principal is who calls.
 type Principal struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// AgentCore::OAuthUser or AgentCore::IamEntity.
+	// AgentCore::OAuthUser, AgentCore::IamEntity or AgentCore::UnauthenticatedUser.
 	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
-	// The token's subject, or the ARN.
+	// The token's subject, the ARN, or anonymous.
 	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	// The token's claims.
 	Tags          map[string]string `protobuf:"bytes,3,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`

@@ -28,6 +28,8 @@ type Config struct {
 	ControlAddr  string
 	DecisionAddr string
 	AuditAddr    string
+	GatewayAddr  string
+	ExampleAddr  string // of the issuer and the functions of the example
 	NATSAddr     string // of the NATS that is started here, unless NATSURL names one
 	NATSURL      string
 	Environ      []string // for the services; it names Postgres and ClickHouse
@@ -46,6 +48,8 @@ type run struct {
 	control  *child
 	decision *child
 	audit    *child
+	gateway  *child
+	around   *surroundings
 }
 
 // Run starts everything, shows the example, and serves until ctx ends.
@@ -83,7 +87,7 @@ func (r *run) explain(err error) {
 }
 
 // urls are where the services answer.
-type urls struct{ control, decision, audit string }
+type urls struct{ control, decision, audit, gateway string }
 
 func (r *run) start(ctx context.Context) (urls, error) {
 	var u urls
@@ -103,21 +107,29 @@ func (r *run) start(ctx context.Context) (urls, error) {
 	if err != nil {
 		return u, err
 	}
-	if r.control, u.control, err = r.service(ctx, "control", r.ControlAddr, "VERDICT_POSTGRES_URL="+controlsURL(lookup(r.Environ, "VERDICT_POSTGRES_URL"))); err != nil {
+	if r.around, err = startSurroundings(ctx, r.Dir, r.ExampleAddr); err != nil {
+		return u, fmt.Errorf("example: %w", err)
+	}
+	if r.control, u.control, err = r.service(ctx, "control", r.ControlAddr, "VERDICT_POSTGRES_URL="+controlsURL(lookup(r.Environ, "VERDICT_POSTGRES_URL")),
+		"VERDICT_GATEWAY_URL=http://"+r.GatewayAddr); err != nil {
 		return u, err
 	}
 	if r.audit, u.audit, err = r.service(ctx, "audit", r.AuditAddr, "VERDICT_CLICKHOUSE_URL="+auditsURL(lookup(r.Environ, "VERDICT_CLICKHOUSE_URL"))); err != nil {
 		return u, err
 	}
-	r.decision, u.decision, err = r.service(ctx, "decision", r.DecisionAddr, "VERDICT_CONTROL_URL="+u.control, "VERDICT_NODE=dev",
-		"VERDICT_DECISION_DIR="+filepath.Join(r.Dir, "decision"))
+	if r.decision, u.decision, err = r.service(ctx, "decision", r.DecisionAddr, "VERDICT_CONTROL_URL="+u.control, "VERDICT_NODE=dev",
+		"VERDICT_DECISION_DIR="+filepath.Join(r.Dir, "decision")); err != nil {
+		return u, err
+	}
+	r.gateway, u.gateway, err = r.service(ctx, "gateway", r.GatewayAddr, "VERDICT_CONTROL_URL="+u.control, "VERDICT_GATEWAY_DECISION="+u.decision,
+		"VERDICT_GATEWAY_DIR="+filepath.Join(r.Dir, "gateway"), "VERDICT_GATEWAY_EGRESS_LOOPBACK=true", "VERDICT_GATEWAY_LAMBDA_ENDPOINT="+r.around.url)
 	return u, err
 }
 
 // devCallers is who may call beside those on this machine: whoever signs with the access key dev and its secret dev, in all roles
 // but that of a node, which would see the log of all accounts.
 const devCallers = `{"accessKeys": [{"accessKeyId": "dev", "secretAccessKey": "dev", "account": "` + identity.DefaultAccount + `", "id": "dev",
-  "roles": ["viewer", "author", "enforcer", "gateway", "auditor", "admin"]}]}
+  "roles": ["viewer", "author", "enforcer", "gateway", "agent", "auditor", "admin"]}]}
 `
 
 // writeCallers has the services know the access key, and still take requests from this machine without one.
@@ -125,14 +137,14 @@ func (r *run) writeCallers() error {
 	if lookup(r.Environ, "VERDICT_CALLERS") != "" {
 		return nil
 	}
-	for _, addr := range []string{r.ControlAddr, r.DecisionAddr, r.AuditAddr} {
+	for _, addr := range []string{r.ControlAddr, r.DecisionAddr, r.AuditAddr, r.GatewayAddr} {
 		if host, port, err := net.SplitHostPort(addr); err == nil && (host != "" || port != "0") && !trust.Loopback(host) {
 			return fmt.Errorf("%s can be reached from other machines, and everybody knows the access key dev: name your own callers with VERDICT_CALLERS", addr)
 		}
 	}
 	file := filepath.Join(r.Dir, "callers.json")
 	r.Environ = append(r.Environ, "VERDICT_CALLERS="+file)
-	for _, service := range []string{"CONTROL", "DECISION", "AUDIT"} {
+	for _, service := range []string{"CONTROL", "DECISION", "AUDIT", "GATEWAY"} {
 		r.Environ = append(r.Environ, "VERDICT_"+service+"_LOOPBACK_ACCOUNT="+identity.DefaultAccount)
 	}
 	return os.WriteFile(file, []byte(devCallers), 0o600)
@@ -158,7 +170,11 @@ var errTaken = errors.New("end what listens there, or set another address")
 // checkPorts finds every address that is taken, before anything has been started.
 func (r *run) checkPorts(ctx context.Context) error {
 	addrs := [][2]string{
-		{"VERDICT_CONTROL_ADDR", r.ControlAddr}, {"VERDICT_DECISION_ADDR", r.DecisionAddr}, {"VERDICT_AUDIT_ADDR", r.AuditAddr},
+		{"VERDICT_CONTROL_ADDR", r.ControlAddr},
+		{"VERDICT_DECISION_ADDR", r.DecisionAddr},
+		{"VERDICT_AUDIT_ADDR", r.AuditAddr},
+		{"VERDICT_GATEWAY_ADDR", r.GatewayAddr},
+		{"VERDICT_EXAMPLE_ADDR", r.ExampleAddr},
 	}
 	if r.NATSURL == "" {
 		addrs = append(addrs, [2]string{"VERDICT_NATS_ADDR", r.NATSAddr})
@@ -204,23 +220,18 @@ func (r *run) service(ctx context.Context, name, addr string, environ ...string)
 	return c, url, err
 }
 
-// show loads the example, asks twice, and finds both decisions with SQL.
+// show loads the example, lists its tools and calls one twice, and finds both decisions with SQL.
 func (r *run) show(ctx context.Context, u urls) error {
 	r.say("loading the refund example")
-	e, err := loadExample(ctx, u.control)
+	e, err := loadExample(ctx, u.control, r.around.url)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(r.Out, "engine %s, attached to gateway %s\npolicy %s: refunds of less than %d\n\n",
 		e.engine.GetPolicyEngineId(), e.gateway.GetGatewayArn(), e.policy.GetPolicyId(), limit)
-	var ids []string
-	for _, amount := range []int{500, 2000} {
-		decided, err := e.ask(ctx, u.decision, amount)
-		if err != nil {
-			return fmt.Errorf("authorize: %w", err)
-		}
-		printDecision(r.Out, amount, decided)
-		ids = append(ids, decided.GetDecisionId())
+	ids, err := r.useTools(ctx, e.url(u.gateway))
+	if err != nil {
+		return err
 	}
 	sql := rowsSQL(ids...)
 	found, err := awaitRows(ctx, u.audit, sql, len(ids))
@@ -231,9 +242,28 @@ func (r *run) show(ctx context.Context, u urls) error {
 	if err := found.Print(r.Out); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(r.Out, "\ncontrol   %s\ndecision  %s\naudit     %s\n\nserving; README.md shows how to ask; Ctrl-C ends it, the data stays in %s\n",
-		u.control, u.decision, u.audit, r.Dir)
+	_, err = fmt.Fprintf(r.Out, "\ncontrol   %s\ndecision  %s\naudit     %s\ngateway   %s\nissuer    %s\n\nserving; README.md shows how to ask; Ctrl-C ends it, the data stays in %s\n",
+		u.control, u.decision, u.audit, e.url(u.gateway), r.around.url, r.Dir)
 	return err
+}
+
+// useTools does what an agent does: it gets a token, lists the tools, and calls one of them, twice.
+func (r *run) useTools(ctx context.Context, gatewayURL string) (decisionIDs []string, err error) {
+	a, names, err := awaitAgent(ctx, r.around.url, gatewayURL)
+	if err != nil {
+		return nil, err
+	}
+	defer a.close()
+	fmt.Fprintf(r.Out, "tools of the agent: %s\n", names)
+	for _, amount := range []int{500, 2000} {
+		text, id, err := a.refund(ctx, amount)
+		if err != nil {
+			return nil, fmt.Errorf("tools/call: %w", err)
+		}
+		fmt.Fprintf(r.Out, "refund of %4d: %s\n", amount, text)
+		decisionIDs = append(decisionIDs, id)
+	}
+	return decisionIDs, nil
 }
 
 // serve waits for the end, or for a service to end that should not.
@@ -247,15 +277,22 @@ func (r *run) serve(ctx context.Context) error {
 		return r.decision.failure()
 	case <-r.audit.ended:
 		return r.audit.failure()
+	case <-r.gateway.ended:
+		return r.gateway.failure()
+	case err := <-r.around.failed:
+		return fmt.Errorf("example: %w", err)
 	}
 }
 
 // stop ends what was started: who asks before who answers, and NATS last.
 func (r *run) stop() {
-	for _, c := range []*child{r.decision, r.control, r.audit} {
+	for _, c := range []*child{r.gateway, r.decision, r.control, r.audit} {
 		if c != nil {
 			c.stop()
 		}
+	}
+	if r.around != nil {
+		r.around.stop()
 	}
 	if r.nats != nil {
 		r.nats.Shutdown()

@@ -23,9 +23,10 @@ const (
 	action = targetName + "___" + toolName
 )
 
-// example is the refund example as it is in the control plane.
-type example struct {
+// refundExample is the refund example as it is in the control plane.
+type refundExample struct {
 	control  controlv1connect.ControlServiceClient
+	issuer   string // URL
 	engine   *controlv1.PolicyEngine
 	gateway  *controlv1.Gateway
 	policy   *controlv1.Policy
@@ -33,8 +34,8 @@ type example struct {
 }
 
 // loadExample makes what is missing of the example, found by name, and changes nothing of what is there.
-func loadExample(ctx context.Context, controlURL string) (*example, error) {
-	e := &example{control: controlv1connect.NewControlServiceClient(http.DefaultClient, controlURL)}
+func loadExample(ctx context.Context, controlURL, issuerURL string) (*refundExample, error) {
+	e := &refundExample{control: controlv1connect.NewControlServiceClient(http.DefaultClient, controlURL), issuer: issuerURL}
 	for _, step := range []struct {
 		what string
 		do   func(context.Context) error
@@ -49,6 +50,11 @@ func loadExample(ctx context.Context, controlURL string) (*example, error) {
 		}
 	}
 	return e, nil
+}
+
+// url is where the gateway is, below that of the process that serves it.
+func (e *refundExample) url(base string) string {
+	return base + "/gateways/" + e.gateway.GetGatewayId() + "/mcp"
 }
 
 // named finds a thing by its name in a list that comes in pages; the zero value when it is not there.
@@ -70,12 +76,16 @@ func named[T interface{ GetName() string }](name string, page func(token string)
 	}
 }
 
-func (e *example) loadEngine(ctx context.Context) (err error) {
+func (e *refundExample) findEngine(ctx context.Context) (err error) {
 	e.engine, err = named(engineName, func(token string) ([]*controlv1.PolicyEngine, string, error) {
 		page, err := e.control.ListPolicyEngines(ctx, &controlv1.ListPolicyEnginesRequest{PageToken: token})
 		return page.GetPolicyEngines(), page.GetNextPageToken(), err
 	})
-	if err != nil || e.engine != nil {
+	return err
+}
+
+func (e *refundExample) loadEngine(ctx context.Context) error {
+	if err := e.findEngine(ctx); err != nil || e.engine != nil {
 		return err
 	}
 	made, err := e.control.CreatePolicyEngine(ctx, &controlv1.CreatePolicyEngineRequest{
@@ -85,20 +95,21 @@ func (e *example) loadEngine(ctx context.Context) (err error) {
 	return err
 }
 
-// loadGateway makes the gateway with the engine attached to it.
-func (e *example) loadGateway(ctx context.Context) (err error) {
-	e.gateway, err = named(gatewayName, func(token string) ([]*controlv1.Gateway, string, error) {
-		page, err := e.control.ListGateways(ctx, &controlv1.ListGatewaysRequest{PageToken: token})
-		return page.GetGateways(), page.GetNextPageToken(), err
-	})
-	if err != nil || e.gateway != nil {
+// loadGateway makes the gateway, for the agent of the issuer, with the engine attached to it.
+func (e *refundExample) loadGateway(ctx context.Context) error {
+	if err := e.findGateway(ctx); err != nil || e.gateway != nil {
 		return err
 	}
 	made, err := e.control.CreateGateway(ctx, &controlv1.CreateGatewayRequest{
 		Name: gatewayName,
 		Definition: &eventv1.GatewayDefinition{
 			Description: "Agents refund here", ProtocolType: eventv1.GatewayProtocolType_GATEWAY_PROTOCOL_TYPE_MCP,
-			AuthorizerType: eventv1.AuthorizerType_AUTHORIZER_TYPE_NONE,
+			AuthorizerType: eventv1.AuthorizerType_AUTHORIZER_TYPE_CUSTOM_JWT,
+			AuthorizerConfiguration: &eventv1.AuthorizerConfiguration{Configuration: &eventv1.AuthorizerConfiguration_CustomJwtAuthorizer{
+				CustomJwtAuthorizer: &eventv1.CustomJwtAuthorizer{
+					DiscoveryUrl: e.issuer + "/.well-known/openid-configuration", AllowedClients: []string{agentID},
+				},
+			}},
 			PolicyEngineConfiguration: &eventv1.GatewayPolicyEngineConfiguration{
 				PolicyEngineId: e.engine.GetPolicyEngineId(), Mode: eventv1.EngineMode_ENGINE_MODE_ENFORCE,
 			},
@@ -108,22 +119,34 @@ func (e *example) loadGateway(ctx context.Context) (err error) {
 	return err
 }
 
-func (e *example) loadTarget(ctx context.Context) error {
-	gatewayID := e.gateway.GetGatewayId()
-	found, err := named(targetName, func(token string) ([]*controlv1.GatewayTarget, string, error) {
-		page, err := e.control.ListGatewayTargets(ctx, &controlv1.ListGatewayTargetsRequest{GatewayId: gatewayID, PageToken: token})
-		return page.GetTargets(), page.GetNextPageToken(), err
-	})
-	if err != nil || found != nil {
-		return err
-	}
-	_, err = e.control.CreateGatewayTarget(ctx, &controlv1.CreateGatewayTargetRequest{
-		GatewayId: gatewayID, Name: targetName, Definition: refundTarget(),
+func (e *refundExample) findGateway(ctx context.Context) (err error) {
+	e.gateway, err = named(gatewayName, func(token string) ([]*controlv1.Gateway, string, error) {
+		page, err := e.control.ListGateways(ctx, &controlv1.ListGatewaysRequest{PageToken: token})
+		return page.GetGateways(), page.GetNextPageToken(), err
 	})
 	return err
 }
 
-// refundTarget is a Lambda function with one tool. Nothing calls it yet.
+func (e *refundExample) findTarget(ctx context.Context) (*controlv1.GatewayTarget, error) {
+	gatewayID := e.gateway.GetGatewayId()
+	return named(targetName, func(token string) ([]*controlv1.GatewayTarget, string, error) {
+		page, err := e.control.ListGatewayTargets(ctx, &controlv1.ListGatewayTargetsRequest{GatewayId: gatewayID, PageToken: token})
+		return page.GetTargets(), page.GetNextPageToken(), err
+	})
+}
+
+func (e *refundExample) loadTarget(ctx context.Context) error {
+	found, err := e.findTarget(ctx)
+	if err != nil || found != nil {
+		return err
+	}
+	_, err = e.control.CreateGatewayTarget(ctx, &controlv1.CreateGatewayTargetRequest{
+		GatewayId: e.gateway.GetGatewayId(), Name: targetName, Definition: refundTarget(),
+	})
+	return err
+}
+
+// refundTarget is a Lambda function with one tool.
 func refundTarget() *eventv1.TargetDefinition {
 	property := func(t eventv1.SchemaType, description string) *eventv1.Schema {
 		return &eventv1.Schema{Type: t, Description: description}
@@ -151,18 +174,22 @@ func refundTarget() *eventv1.TargetDefinition {
 	}
 }
 
-// loadPolicy makes the policy and waits until it decides.
-func (e *example) loadPolicy(ctx context.Context) error {
-	engineID := e.engine.GetPolicyEngineId()
-	found, err := named(policyName, func(token string) ([]*controlv1.Policy, string, error) {
-		page, err := e.control.ListPolicies(ctx, &controlv1.ListPoliciesRequest{PolicyEngineId: engineID, PageToken: token})
+func (e *refundExample) findPolicy(ctx context.Context) (err error) {
+	e.policy, err = named(policyName, func(token string) ([]*controlv1.Policy, string, error) {
+		page, err := e.control.ListPolicies(ctx, &controlv1.ListPoliciesRequest{PolicyEngineId: e.engine.GetPolicyEngineId(), PageToken: token})
 		return page.GetPolicies(), page.GetNextPageToken(), err
 	})
-	if err != nil {
+	return err
+}
+
+// loadPolicy makes the policy and waits until it decides.
+func (e *refundExample) loadPolicy(ctx context.Context) error {
+	engineID := e.engine.GetPolicyEngineId()
+	if err := e.findPolicy(ctx); err != nil {
 		return err
 	}
-	if found != nil {
-		return e.awaitPolicy(ctx, found.GetPolicyId())
+	if e.policy != nil {
+		return e.awaitPolicy(ctx, e.policy.GetPolicyId())
 	}
 	statement := fmt.Sprintf("permit(principal, action == AgentCore::Action::%q, resource == AgentCore::Gateway::%q)\n"+
 		"when { context.input.amount < %d };", action, e.gateway.GetGatewayArn(), limit)
@@ -177,7 +204,7 @@ func (e *example) loadPolicy(ctx context.Context) error {
 }
 
 // awaitPolicy waits until control has checked the policy.
-func (e *example) awaitPolicy(ctx context.Context, id string) error {
+func (e *refundExample) awaitPolicy(ctx context.Context, id string) error {
 	for {
 		now, err := e.control.GetPolicy(ctx, &controlv1.GetPolicyRequest{PolicyEngineId: e.engine.GetPolicyEngineId(), PolicyId: id})
 		if err != nil {

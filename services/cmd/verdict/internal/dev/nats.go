@@ -71,7 +71,7 @@ const natsKeys = "nats-keys" // in the folder of what stays
 // natsEnviron gives each service its key.
 func natsEnviron(dir string) []string {
 	var environ []string
-	for _, service := range []string{"control", "audit", "decision"} {
+	for _, service := range []string{"control", "audit", "decision", "gateway"} {
 		environ = append(environ, "VERDICT_"+strings.ToUpper(service)+"_NATS_KEY="+stream.NATSKeyFile(filepath.Join(dir, natsKeys), service))
 	}
 	return environ
