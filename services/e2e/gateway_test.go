@@ -54,7 +54,7 @@ func (s *surroundings) token(t testing.TB, claims string) string {
 	must(t, err)
 	defer resp.Body.Close()
 	var answer struct {
-		AccessToken string `json:"access_token"`
+		AccessToken string `json:"access_token"` //nolint:tagliatelle // OAuth calls it so
 	}
 	must(t, json.NewDecoder(resp.Body).Decode(&answer))
 	return answer.AccessToken
@@ -249,7 +249,7 @@ func decisionIn(t testing.TB, body string) string {
 		Result struct {
 			Meta map[string]struct {
 				ID string `json:"id"`
-			} `json:"_meta"`
+			} `json:"_meta"` //nolint:tagliatelle // MCP calls it so
 		} `json:"result"`
 		Error struct {
 			Data struct {

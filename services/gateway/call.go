@@ -64,6 +64,10 @@ func (s *Service) callTool(ctx context.Context, a *asking, params *mcp.CallToolP
 	if params.Name == searchName && a.front.searches() {
 		return s.search(ctx, a, params.Arguments)
 	}
+	if params.Name == "" {
+		s.metrics.called(outcomeInvalid)
+		return nil, &jsonrpc.Error{Code: jsonrpc.CodeInvalidParams, Message: "params.name is required: the tool, as tools/list has it"}
+	}
 	if len(params.Arguments) > maxArguments {
 		s.metrics.called(outcomeInvalid)
 		return nil, &jsonrpc.Error{Code: jsonrpc.CodeInvalidParams, Message: fmt.Sprintf("arguments may have %d bytes; these have %d", maxArguments, len(params.Arguments))}

@@ -224,7 +224,7 @@ func TestModes(t *testing.T) {
 // The tag of a gateway turns denials into results, which agents get to read.
 func TestDeniedAsAResult(t *testing.T) {
 	w := newWorld(t)
-	w.do(account, policy.AddTags{Of: policy.GatewayRef(gatewayID), Tags: map[string]string{gateway.DeniedTag: gateway.DeniedResult}})
+	w.do(account, policy.AddTags{Of: policy.GatewayRef(gatewayID), Tags: deniedTag})
 	a := w.call(refund, `{"amount":2000}`)
 	want := `"text":"AuthorizeActionException - Tool Execution Denied: Tool call not allowed due to policy enforcement [No policy applies to the request (denied by default).]"`
 	if !strings.Contains(string(a.Result), want) || !strings.Contains(string(a.Result), `"isError":true`) {

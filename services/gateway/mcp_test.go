@@ -105,7 +105,7 @@ func TestSearch(t *testing.T) {
 	w := newWorld(t)
 	const search = "x_amz_bedrock_agentcore_search"
 	w.wantDenied(w.call(search, `{"query":"refund"}`), "No policy applies to the request (denied by default).")
-	w.update(func(d *policy.GatewayDefinition) { d.MCP = &policy.MCPConfiguration{SearchType: policy.SearchSemantic} })
+	w.mcp(policy.MCPConfiguration{SearchType: policy.SearchSemantic})
 	if diff := cmp.Diff([]string{search, refund}, w.list()); diff != "" {
 		t.Error(diff)
 	}
@@ -340,7 +340,7 @@ func TestAccountsAreApart(t *testing.T) {
 
 func TestInstructions(t *testing.T) {
 	w := newWorld(t)
-	w.update(func(d *policy.GatewayDefinition) { d.MCP = &policy.MCPConfiguration{Instructions: "Be kind."} })
+	w.mcp(policy.MCPConfiguration{Instructions: "Be kind."})
 	if got := w.connect().InitializeResult(); got.Instructions != "Be kind." || got.ServerInfo.Name != "refund-gw" {
 		t.Errorf("%+v", got)
 	}
