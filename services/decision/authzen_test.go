@@ -346,7 +346,7 @@ func TestAuthZENIsRecorded(t *testing.T) {
 	p := newPDP(t, "")
 	const id = "any text (at all)"
 	got := p.ask(t, http.MethodPost, one, `{"subject":{"type":"AgentCore::OAuthUser","id":"u-1","properties":
-			{"role":"agent","n":9007199254740993, "groups": [ "a", "b" ],"gone":null}},
+			{"role":"agent","n":9007199254740993, "groups": [ "a", "b" ],"org":{"b":1.50,"a":"\u003c"},"gone":null}},
 		"action":{"name":"RefundTarget___process_refund","properties":{"orderId":"1","amount":9007199254740993}},
 		"context":{"input":{"amount":9007199254740993,"orderId":"\u0031"},"time":"now"},
 		"resource":{"type":"AgentCore::Gateway","id":"`+gateway+`"}}`, func(r *http.Request) {
@@ -357,7 +357,7 @@ func TestAuthZENIsRecorded(t *testing.T) {
 		t.Fatalf("%v %s", got.header, got.text)
 	}
 	record := p.journal.last(t)
-	want := map[string]string{"role": "agent", "n": "9007199254740993", "groups": `["a","b"]`}
+	want := map[string]string{"role": "agent", "n": "9007199254740993", "groups": `["a","b"]`, "org": `{"a":"<","b":1.50}`}
 	if tags := record.GetPrincipal().GetTags(); fmt.Sprint(tags) != fmt.Sprint(want) {
 		t.Errorf("tags %v, want %v", tags, want)
 	}

@@ -27,7 +27,7 @@ type Control struct {
 var _ controlv1connect.ControlServiceHandler = (*Control)(nil)
 
 // NewControl serves a, and what f knows of nodes.
-func NewControl(a *app.App, f *fleet.Fleet) *Control { 
+func NewControl(a *app.App, f *fleet.Fleet) *Control {
 	return &Control{app: a, fleet: f, unkeyed: unkeyed{of: map[engineKey]*snapshot.UnkeyedOf{}}}
 }
 

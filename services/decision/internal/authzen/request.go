@@ -165,7 +165,8 @@ func typeOf(field, name string, short map[string]string) (string, error) {
 	return "", policy.Invalid("enum", field, "%s is none that there is: use %s", field, strings.Join(known, " or "))
 }
 
-// tags are the properties of a subject as a token's claims are tags: strings as they are, everything else as its JSON.
+// tags are the properties of a subject as a token's claims are tags: strings as they are, everything else as JSON in one form, so that one
+// value is one text, whoever wrote it.
 func tags(properties map[string]jsontext.Value) map[string]string {
 	if len(properties) == 0 {
 		return nil
@@ -178,8 +179,7 @@ func tags(properties map[string]jsontext.Value) map[string]string {
 			text, _ := jsontext.AppendUnquote(nil, value) // which the decoder has read
 			out[name] = string(text)
 		default:
-			_ = value.Compact()
-			out[name] = string(value)
+			out[name] = string(inOneForm(value))
 		}
 	}
 	return out
@@ -208,16 +208,16 @@ func arguments(properties, context jsontext.Value) (string, error) {
 	return `{"input":` + string(input) + `}`, nil
 }
 
-// same compares two values. Numbers count as they are written: to a float64, 9007199254740993 would be 9007199254740992.
-func same(a, b jsontext.Value) bool {
-	a, b = a.Clone(), b.Clone()
-	for _, v := range []*jsontext.Value{&a, &b} {
-		if err := v.Format(jsontext.ReorderRawObjects(true), jsontext.CanonicalizeRawInts(false), jsontext.CanonicalizeRawFloats(false),
-			jsontext.PreserveRawStrings(false)); err != nil {
-			return false
-		}
-	}
-	return bytes.Equal(a, b)
+// same compares two values.
+func same(a, b jsontext.Value) bool { return bytes.Equal(inOneForm(a), inOneForm(b)) }
+
+// inOneForm is a value without spaces, the names of objects in order, and nothing escaped that need not be. Numbers stay as they are
+// written: to a float64, 9007199254740993 would be 9007199254740992.
+func inOneForm(v jsontext.Value) jsontext.Value {
+	v = v.Clone()
+	_ = v.Format(jsontext.ReorderRawObjects(true), jsontext.PreserveRawStrings(false), // which the decoder has read
+		jsontext.CanonicalizeRawInts(false), jsontext.CanonicalizeRawFloats(false))
+	return v
 }
 
 // explain is what is wrong with the JSON of a part of a request.
