@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -199,23 +200,36 @@ func TestClients(t *testing.T) {
 	}
 }
 
-// A stream that a client holds open does not hold up the end of the process.
-func TestStreamsEndWithTheProcess(t *testing.T) {
+// A stream that a client holds open ends with the settings of its session, and does not hold up the end of the process.
+func TestStreamsEnd(t *testing.T) {
 	w := newWorld(t)
-	w.mcp(policy.MCPConfiguration{Session: &policy.SessionConfiguration{}})
-	client := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, nil)
-	session, err := client.Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: w.url, MaxRetries: -1}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer session.Close()
-	testenv.Eventually(t, "the stream is open", func() error {
-		if !strings.Contains(w.metricsText(), "verdict_gateway_streams 1") {
-			return errAway
+	open := func(timeout int32) {
+		t.Helper()
+		w.mcp(policy.MCPConfiguration{Session: &policy.SessionConfiguration{TimeoutSeconds: &timeout}})
+		client := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, nil)
+		session, err := client.Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: w.url, MaxRetries: -1}, nil)
+		if err != nil {
+			t.Fatal(err)
 		}
-		return nil
-	})
+		t.Cleanup(func() { _ = session.Close() })
+		w.awaitStreams(1)
+	}
+	open(1000)
+	w.mcp(policy.MCPConfiguration{})
+	w.awaitStreams(0)
+	open(2000)
+	w.do(account, policy.DeleteTarget{GatewayID: gatewayID, ID: suffix})
+	w.awaitStreams(1)
+	w.do(account, policy.DeleteGateway{ID: gatewayID})
+	w.awaitStreams(0)
+	w.do(account, policy.CreateGateway{ID: gatewayID, Name: "refund-gw", Definition: definition()})
+	open(1000)
 	w.stop() // reports an error when requests had to be cut off
+}
+
+func (w *world) awaitStreams(n int) {
+	w.t.Helper()
+	testenv.Eventually(w.t, "streams", func() error { return testenv.Contains(w.metricsText(), fmt.Sprintf("verdict_gateway_streams %d\n", n)) })
 }
 
 func (w *world) useNPMClient(bearer string, sessions bool) {
