@@ -18,7 +18,7 @@ type gatewayMembers struct {
 	AuthorizerType policy.AuthorizerType  `json:"authorizerType,omitzero"            verdict:"gateway"`
 	Authorizer     *authorizerConfig      `json:"authorizerConfiguration,omitzero"   verdict:"gateway"`
 	PolicyEngine   *engineAttachment      `json:"policyEngineConfiguration,omitzero"`
-	ExceptionLevel policy.ExceptionLevel  `json:"exceptionLevel,omitzero"            verdict:"stored"`
+	ExceptionLevel policy.ExceptionLevel  `json:"exceptionLevel,omitzero"            verdict:"gateway"`
 	Interceptors   Refused                `json:"interceptorConfigurations,omitzero"`
 	KMSKeyARN      Refused                `json:"kmsKeyArn,omitzero"`
 }

@@ -179,7 +179,7 @@ func members(at string, typ reflect.Type, inherited string, out map[string]strin
 }
 
 var does = map[string]string{
-	"": "acted on", "stored": "stored and returned", "gateway": "stored and returned, for the MCP gateway", "refused": "**refused**",
+	"": "acted on", "stored": "stored and returned", "gateway": "acted on by the MCP gateway", "refused": "**refused**",
 }
 
 // membersTable is the table of services/docs/aws.md.
