@@ -162,23 +162,37 @@ func TestEnvoyMessages(t *testing.T) {
 			message("ping")(a)
 			withHeader("content-encoding", "identity")(a)
 		}, passes},
-		"an unknown method":    {message("tools/invoke"), "tools/invoke"},
-		"another spelling":     {message("Tools/Call"), "no method"},
-		"a prefix":             {message("notifications"), "no method"},
-		"no body":              {none, "with_request_body"},
-		"a part of the body":   {withHeader("x-envoy-auth-partial-body", "true"), "max_request_bytes"},
-		"two bodies":           {func(a *extauthzv1.AttributeContext) { a.Request.Http.RawBody = []byte(call) }, "two bodies"},
-		"compressed":           {withHeader("content-encoding", "gzip"), "compressed"},
-		"several":              {withBody(`[` + call + `]`), "several messages"},
-		"no JSON":              {withBody(`hello`), "JSON object"},
-		"half of it":           {withBody(call[:50]), "not the JSON"},
-		"more behind it":       {withBody(call + `{}`), "not the JSON"},
-		"two methods":          {replaced(`"method":"tools/call"`, `"method":"ping","method":"tools/call"`), "once"},
-		"a method in capitals": {replaced(`"method":"tools/call"`, `"method":"ping","Method":"tools/call"`), "members"},
-		"a long s":             {withBody("{\"jsonrpc\":\"2.0\",\"method\":\"ping\",\"param\u017f\":{}}"), "members"},
-		"a name in capitals":   {replaced(`"name":"process_refund"`, `"name":"process_refund","Name":"other"`), "taken for name"},
+		"an unknown method":  {message("tools/invoke"), "tools/invoke"},
+		"another spelling":   {message("Tools/Call"), "no method"},
+		"a prefix":           {message("notifications"), "no method"},
+		"no body":            {none, "with_request_body"},
+		"a part of the body": {withHeader("x-envoy-auth-partial-body", "true"), "max_request_bytes"},
+		"two bodies":         {func(a *extauthzv1.AttributeContext) { a.Request.Http.RawBody = []byte(call) }, "two bodies"},
+		"compressed":         {withHeader("content-encoding", "gzip"), "compressed"},
+		"in UTF-7": {func(a *extauthzv1.AttributeContext) {
+			withBody(`{"jsonrpc":"2.0","method":"tools/list","id":"x+ACI-,+ACI-method+ACI-:+ACI-tools/call+ACI-"}`)(a)
+			withHeader("content-type", "application/json; charset=utf-7")(a)
+		}, "UTF-8"},
+		"in Latin-1":           {withHeader("content-type", "application/json;charset=ISO-8859-1"), "UTF-8"},
+		"two content types":    {withHeader("content-type", "application/json,application/json"), "UTF-8"},
+		"another content type": {withHeader("content-type", "text/plain"), "UTF-8"},
+		"no content type":      {withHeader("content-type", ""), "UTF-8"},
+		"a charset in capitals": {func(a *extauthzv1.AttributeContext) {
+			message("ping")(a)
+			withHeader("content-type", `application/json; charset="UTF-8"`)(a)
+		}, passes},
+		"a name with a NUL":     {replaced(`"name":"process_refund"`, `"name":"process_refund","name\u0000":"other"`), "may have the members"},
+		"a member that is none": {replaced(`"name":"process_refund"`, `"name":"process_refund","x":1`), "may have the members"},
+		"several":               {withBody(`[` + call + `]`), "several messages"},
+		"no JSON":               {withBody(`hello`), "JSON object"},
+		"half of it":            {withBody(call[:50]), "not the JSON"},
+		"more behind it":        {withBody(call + `{}`), "not the JSON"},
+		"two methods":           {replaced(`"method":"tools/call"`, `"method":"ping","method":"tools/call"`), "once"},
+		"a method in capitals":  {replaced(`"method":"tools/call"`, `"method":"ping","Method":"tools/call"`), "members"},
+		"a long s":              {withBody("{\"jsonrpc\":\"2.0\",\"method\":\"ping\",\"param\u017f\":{}}"), "members"},
+		"a name in capitals":    {replaced(`"name":"process_refund"`, `"name":"process_refund","Name":"other"`), "may have the members"},
 		"arguments in capitals": {
-			replaced(`"arguments":{`, `"ARGUMENTS":{"amount":5000},"arguments":{`), "taken for arguments",
+			replaced(`"arguments":{`, `"ARGUMENTS":{"amount":5000},"arguments":{`), "may have the members",
 		},
 		"two amounts":           {replaced(`"amount":500`, `"amount":500,"amount":5000`), "once"},
 		"no version":            {replaced(`"jsonrpc":"2.0",`, ``), "2.0"},

@@ -4,14 +4,17 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,7 +28,7 @@ import (
 
 // BenchmarkGateway compares a tools/call with calling its function directly, and with a bare server of the MCP SDK that calls it: through a
 // gateway that decides itself, and through one that asks a node; decision log on, a token checked with every call. Beside the time of a
-// call by one client it tells the CPU that a call costs each process.
+// call by one of eight clients it tells the CPU that a call costs each process.
 func BenchmarkGateway(b *testing.B) {
 	f, around := newFleet(b), newSurroundings(b)
 	addrs := freeAddrs(b, 2)
@@ -65,31 +68,33 @@ func BenchmarkGateway(b *testing.B) {
 	}
 }
 
-// measure sends a request b.N times, one after the other.
+// clients are how many call at once.
+const clients = 8
+
+// measure has clients send a request b.N times.
 func measure(b *testing.B, url, token, body string, processes []*service) {
 	b.Helper()
 	before := make([]time.Duration, len(processes))
 	for i, p := range processes {
 		before[i] = cpu(b, p)
 	}
+	var mu sync.Mutex
 	var took []time.Duration
-	for b.Loop() {
-		began := time.Now()
-		req, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
-		must(b, err)
-		req.Header.Set("Content-Type", "application/json")
-		req.Header.Set("Accept", "*/*")
-		req.Header.Set("Authorization", "Bearer "+token)
-		resp, err := http.DefaultClient.Do(req)
-		must(b, err)
-		text, err := io.ReadAll(resp.Body)
-		must(b, err)
-		must(b, resp.Body.Close())
-		took = append(took, time.Since(began))
-		if resp.StatusCode != http.StatusOK || strings.Contains(string(text), `"error"`) {
-			b.Fatalf("%d %.300s", resp.StatusCode, text)
+	b.SetParallelism(max(1, clients/runtime.GOMAXPROCS(0)))
+	b.RunParallel(func(pb *testing.PB) {
+		var mine []time.Duration
+		for pb.Next() {
+			began := time.Now()
+			if err := post(url, token, body); err != nil {
+				b.Error(err)
+				return
+			}
+			mine = append(mine, time.Since(began))
 		}
-	}
+		mu.Lock()
+		defer mu.Unlock()
+		took = append(took, mine...)
+	})
 	slices.Sort(took)
 	for _, percent := range []int{50, 99} {
 		b.ReportMetric(float64(took[len(took)*percent/100].Nanoseconds())/1000, fmt.Sprintf("µs-p%d", percent))
@@ -98,6 +103,32 @@ func measure(b *testing.B, url, token, body string, processes []*service) {
 		b.ReportMetric(float64((cpu(b, p)-before[i]).Microseconds())/float64(len(took)), []string{"µs-cpu-gateway", "µs-cpu-node"}[i])
 	}
 }
+
+var errAnswer = errors.New("not the answer that is measured")
+
+// post sends the request once.
+func post(url, token, body string) error {
+	req, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", "*/*")
+	req.Header.Set("Authorization", "Bearer "+token)
+	resp, err := busy.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err == nil && (resp.StatusCode != http.StatusOK || strings.Contains(string(text), `"error"`)) {
+		err = fmt.Errorf("%w: %d %.300s", errAnswer, resp.StatusCode, text)
+	}
+	return err
+}
+
+// busy keeps as many connections as there are clients.
+var busy = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: clients}}
 
 // cpu is what a process has used, in ticks of a hundredth of a second.
 func cpu(b *testing.B, s *service) time.Duration {

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	decisionv1 "github.com/verdict-io/verdict/proto/gen/verdict/decision/v1"
 	"github.com/verdict-io/verdict/services/gateway"
@@ -368,6 +369,30 @@ func TestTargetThatIsLeftAlone(t *testing.T) {
 	}
 	w.write("closed", "forbid", lookup, "true")
 	w.wantDenied(w.call(lookup, `{"orderId":"1"}`), "No policy applies to the request (denied by default).")
+}
+
+// A call that hangs, in a session that ends because the gateway's settings change, holds up no change of any account.
+func TestChangesDoNotWaitForCalls(t *testing.T) {
+	w := newWorld(t)
+	w.mcp(policy.MCPConfiguration{Session: &policy.SessionConfiguration{}})
+	session := w.connect()
+	running, release := make(chan struct{}), make(chan struct{})
+	w.functions.Register("refund", func(context.Context, json.RawMessage, map[string]string) (any, error) {
+		close(running)
+		<-release
+		return nil, nil
+	})
+	called := make(chan error, 1)
+	go func() {
+		_, err := session.CallTool(context.Background(), &mcp.CallToolParams{Name: refund, Arguments: map[string]any{"amount": 7}})
+		called <- err
+	}()
+	<-running
+	w.mcp(policy.MCPConfiguration{}) // would wait until the call has ended
+	w.write("never", "forbid", refund, "true")
+	w.wantDenied(w.call(refund, `{"amount":1}`), "No policy applies to the request (denied by default).")
+	close(release)
+	_ = <-called // its session has ended, and with it whoever waited
 }
 
 // A thousand gateways are served by one process, each with its own tools.

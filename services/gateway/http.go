@@ -50,7 +50,8 @@ type asking struct {
 func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	a := &asking{requestID: rpc.RequestIDOf(r.Header), trace: traceparent(r.Header)}
-	out := &answer{ResponseWriter: w}
+	out := newAnswer(w, writeTimeout)
+	defer out.bound(0) // what net/http still has to write; then it lifts the bound itself
 	out.Header().Set(rpc.HeaderRequestID, a.requestID)
 	defer func() {
 		s.recovered(r, out, recover())
@@ -200,25 +201,31 @@ func readMessage(w http.ResponseWriter, r *http.Request, most int64) (m message,
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	if bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("[")) {
-		return m, acceptsBatch(w, body)
+		refuse(w, nil, http.StatusBadRequest, jsonrpc.CodeInvalidRequest, "this gateway takes one message at a time, not a batch")
+		return m, false
 	}
-	_ = json.Unmarshal(body, &m) // what is wrong with it the SDK says
+	if err := json.Unmarshal(body, &m); err != nil {
+		code := int64(jsonrpc.CodeInvalidRequest)
+		if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) || len(body) == 0 {
+			code = jsonrpc.CodeParseError
+		}
+		refuseMessage(w, m, http.StatusBadRequest, code, "the body is no message of JSON-RPC: "+err.Error(), nil)
+		return m, false
+	}
+	if !exactID(m.ID) {
+		refuseMessage(w, message{}, http.StatusBadRequest, jsonrpc.CodeInvalidRequest, "an id has to be a string, or an integer between -2^53 and 2^53", nil)
+		return m, false
+	}
 	return m, true
 }
 
-// maxBatch is how many messages a batch may have, where the version of the protocol has batches: they run at once.
-const maxBatch = 50
-
-func acceptsBatch(w http.ResponseWriter, body []byte) bool {
-	var all []json.RawMessage
-	if err := json.Unmarshal(body, &all); err != nil {
-		return true // what is wrong with it the SDK says
+// exactID reports whether an id is answered as it was sent: numbers go through a float64 on their way.
+func exactID(id json.RawMessage) bool {
+	if len(id) == 0 || id[0] == '"' || id[0] == 'n' { // what else it may be the SDK refuses
+		return true
 	}
-	if len(all) > maxBatch {
-		refuse(w, nil, http.StatusBadRequest, jsonrpc.CodeInvalidRequest, fmt.Sprintf("a batch may have %d messages; this one has %d", maxBatch, len(all)))
-		return false
-	}
-	return true
+	n, err := strconv.ParseInt(string(id), 10, 64)
+	return err == nil && n <= 1<<53 && n >= -1<<53
 }
 
 // accepts answers requests that the SDK would answer without a code that a client can act upon.

@@ -82,7 +82,7 @@ func (s *Service) listTools(ctx context.Context, a *asking, params *mcp.ListTool
 		s.noDecision(ctx, a, err)
 		return nil, &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: internalError}
 	}
-	out := &mcp.ListToolsResult{Tools: []*mcp.Tool{}}
+	out := &mcp.ListToolsResult{Tools: []*mcp.Tool{}, Cacheable: private}
 	if a.front.searches() && after == "" {
 		out.Tools = append(out.Tools, searchTool)
 	}
@@ -99,6 +99,9 @@ func (s *Service) listTools(ctx context.Context, a *asking, params *mcp.ListTool
 	}
 	return out, nil
 }
+
+// private is for lists: whoever asks gets their own, which may be another one the next moment.
+var private = mcp.Cacheable{CacheScope: "private"}
 
 // readCursor is the name of the tool that a page ended with. Names are no secret of whoever got them.
 func readCursor(params *mcp.ListToolsParams) (after string, err error) {

@@ -174,6 +174,20 @@ func TestVersions(t *testing.T) {
 	}
 }
 
+// Whoever may keep a list for others learns that it is only for whoever asked.
+func TestListsArePrivate(t *testing.T) {
+	w := newWorld(t)
+	const newest = "2026-07-28"
+	for _, method := range []string{"tools/list", "prompts/list"} {
+		a := w.post(`{"jsonrpc":"2.0","id":1,"method":"`+method+`","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"`+newest+
+			`","io.modelcontextprotocol/clientInfo":{"name":"t","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}}}`,
+			"Mcp-Protocol-Version", newest, "Mcp-Method", method)
+		if !strings.Contains(string(a.Result), `"cacheScope":"private"`) {
+			t.Errorf("%s: %s", method, a.body)
+		}
+	}
+}
+
 func TestSupportedVersionsAreNarrowed(t *testing.T) {
 	w := newWorld(t)
 	w.update(func(d *policy.GatewayDefinition) {
@@ -242,7 +256,8 @@ func TestTheRestOfTheProtocol(t *testing.T) {
 	for body, want := range map[string]int64{
 		`{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{}}`:           -32601,
 		`{"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{"level":"info"}}`: -32601,
-		`{`: -32700, `{"jsonrpc":"2.0","id":1,"method":7}`: -32700,
+		`{`: -32700, `{} {}`: -32700, `{"jsonrpc":"2.0","id":1,"method":7}`: -32600,
+		`{"jsonrpc":"2.0","id":1.5,"method":"ping"}`: -32600, `{"jsonrpc":"2.0","id":9007199254740993,"method":"ping"}`: -32600, `{"jsonrpc":"2.0","id":1e300,"method":"ping"}`: -32600,
 		`{"jsonrpc":"2.0","id":1,"method":"tools/evil"}`:                        -32601,
 		`{"jsonrpc":"2.0","id":1,"method":"tools/call"}`:                        -32600,
 		`{"jsonrpc":"2.0","id":1,"method":"prompts/get","params":{"name":"x"}}`: -32602,
@@ -278,19 +293,6 @@ func TestTheRestOfTheProtocol(t *testing.T) {
 		}
 	}
 	w.wantCalls(0)
-}
-
-// A batch of the one version that has them is as many calls, each decided.
-func TestBatchOfTheOldVersion(t *testing.T) {
-	w := newWorld(t)
-	one := func(id, amount string) string {
-		return `{"jsonrpc":"2.0","id":` + id + `,"method":"tools/call","params":{"name":"` + refund + `","arguments":{"amount":` + amount + `}}}`
-	}
-	a := w.post("["+one("1", "5")+","+one("2", "5000")+"]", "Mcp-Protocol-Version", "2025-03-26")
-	if a.status != http.StatusOK || !strings.Contains(a.body, "$5") || !strings.Contains(a.body, "-32002") {
-		t.Errorf("%d %s", a.status, a.body)
-	}
-	w.wantCalls(1)
 }
 
 // Paths that are no gateway's, of any account, are answered alike.

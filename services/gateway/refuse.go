@@ -57,14 +57,35 @@ func refuseMessage(w http.ResponseWriter, m message, status int, code int64, tex
 	_, _ = w.Write(body) // a client that is gone needs no answer
 }
 
-// answer remembers the status, and makes JSON-RPC errors of what the SDK refuses as plain text.
+// answer remembers the status, makes JSON-RPC errors of what the SDK refuses as plain text, and gives up clients that do not read.
 type answer struct {
 	http.ResponseWriter
 
-	status  int     // 0 until the header is written
-	message message // that is answered
-	plain   bool    // what comes now is the text of a refusal
+	control *http.ResponseController
+	patient time.Duration // writeTimeout; tests shorten it
+	status  int           // 0 until the header is written
+	message message       // that is answered
+	plain   bool          // what comes now is the text of a refusal
 }
+
+const (
+	// writeTimeout is how long a client may take to read what is written at once, and writeRate, in bytes a second, gives it more time
+	// for more.
+	writeTimeout = 30 * time.Second
+	writeRate    = 64 << 10
+)
+
+func newAnswer(w http.ResponseWriter, patient time.Duration) *answer {
+	return &answer{ResponseWriter: w, control: http.NewResponseController(w), patient: patient}
+}
+
+// bound gives a write of n bytes its time, and lift ends that: until the next one a client may wait as long as it wants. What a client does
+// not take is memory of this process.
+func (a *answer) bound(n int) {
+	_ = a.control.SetWriteDeadline(time.Now().Add(a.patient + time.Duration(n)*time.Second/writeRate)) // every connection has it
+}
+
+func (a *answer) lift() { _ = a.control.SetWriteDeadline(time.Time{}) }
 
 // Unwrap serves http.ResponseController.
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
@@ -87,6 +108,8 @@ func (a *answer) Write(p []byte) (int, error) {
 	if a.status == 0 {
 		a.status = http.StatusOK
 	}
+	a.bound(len(p))
+	defer a.lift()
 	if !a.plain {
 		return a.ResponseWriter.Write(p)
 	}
@@ -104,5 +127,7 @@ func (a *answer) Flush() {
 	if a.status == 0 {
 		a.status = http.StatusOK
 	}
-	_ = http.NewResponseController(a.ResponseWriter).Flush() // what cannot be flushed arrives later
+	a.bound(0)
+	defer a.lift()
+	_ = a.control.Flush() // what cannot be flushed arrives later
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"math"
@@ -53,23 +54,14 @@ func (s *Service) search(ctx context.Context, a *asking, arguments json.RawMessa
 	}}, nil
 }
 
-// searchIndex ranks tools by the words of their names and descriptions: BM25 (Robertson and Zaragoza 2009, "The Probabilistic Relevance
-// Framework", equation 3.15, with their k1 and b), a word of the name counting three times.
+// searchIndex knows the words of tools: of their names, which count three times, and of their descriptions.
 type searchIndex struct {
 	words map[*tool]map[string]int
 	sizes map[*tool]int
-	with  map[string]int // :: word → tools that have it
-	size  float64        // words of a tool, on average
 }
 
-const (
-	bm25K1     = 1.2
-	bm25B      = 0.75
-	nameWeight = 3
-)
-
 func newSearchIndex(tools []*tool) *searchIndex {
-	x := &searchIndex{words: make(map[*tool]map[string]int, len(tools)), sizes: make(map[*tool]int, len(tools)), with: map[string]int{}}
+	x := &searchIndex{words: make(map[*tool]map[string]int, len(tools)), sizes: make(map[*tool]int, len(tools))}
 	for _, t := range tools {
 		words := map[string]int{}
 		for _, w := range wordsOf(t.id) {
@@ -78,62 +70,58 @@ func newSearchIndex(tools []*tool) *searchIndex {
 		for _, w := range wordsOf(t.listed.Description) {
 			words[w]++
 		}
-		for w, n := range words {
-			x.with[w]++
+		for _, n := range words {
 			x.sizes[t] += n
 		}
 		x.words[t] = words
-		x.size += float64(x.sizes[t]) / float64(len(tools))
 	}
 	return x
 }
 
-// best are the tools among those given that have words of the query, the best first, and by name where they are equal.
+// BM25 (Robertson and Zaragoza 2009, "The Probabilistic Relevance Framework", equation 3.15), with the usual constants.
+const (
+	bm25K1     = 1.2
+	bm25B      = 0.75
+	nameWeight = 3
+)
+
+// best are the tools among those given that have words of the query, the best first, and by name where they are equal. How rare a word is
+// counts among those tools alone: others, which the caller must not know of, change nothing.
 func (x *searchIndex) best(query string, among []*tool) []*mcp.Tool {
+	among = slices.DeleteFunc(slices.Clone(among), func(t *tool) bool { return t.lacking != "" })
 	words := wordsOf(query)
 	slices.Sort(words)
-	words = slices.Compact(words)
-	type ranked struct {
-		tool  *tool
-		score float64
-	}
-	var found []ranked
-	for _, t := range among {
-		if t.lacking != "" {
-			continue
-		}
-		if score := x.score(words, t); score > 0 {
-			found = append(found, ranked{t, score})
-		}
-	}
-	slices.SortStableFunc(found, func(a, b ranked) int {
-		switch {
-		case a.score > b.score:
-			return -1
-		case a.score < b.score:
-			return 1
-		}
-		return strings.Compare(a.tool.id, b.tool.id)
-	})
+	scores := x.scores(slices.Compact(words), among)
+	found := slices.DeleteFunc(among, func(t *tool) bool { return scores[t] == 0 })
+	slices.SortFunc(found, func(a, b *tool) int { return cmp.Or(cmp.Compare(scores[b], scores[a]), strings.Compare(a.id, b.id)) })
 	out := make([]*mcp.Tool, 0, min(len(found), maxFound))
-	for _, f := range found[:min(len(found), maxFound)] {
-		out = append(out, f.tool.listed)
+	for _, t := range found[:min(len(found), maxFound)] {
+		out = append(out, t.listed)
 	}
 	return out
 }
 
-func (x *searchIndex) score(words []string, t *tool) float64 {
-	score, n := 0.0, float64(len(x.words))
-	for _, w := range words {
-		count := float64(x.words[t][w])
-		if count == 0 {
-			continue
-		}
-		with := float64(x.with[w])
-		rare := math.Log(1 + (n-with+0.5)/(with+0.5))
-		score += rare * count * (bm25K1 + 1) / (count + bm25K1*(1-bm25B+bm25B*float64(x.sizes[t])/x.size))
+// scores are how well tools fit words, each of which stands there once.
+func (x *searchIndex) scores(words []string, among []*tool) map[*tool]float64 {
+	size := 0.0
+	for _, t := range among {
+		size += float64(x.sizes[t]) / float64(len(among))
 	}
-	return score
+	scores := map[*tool]float64{}
+	for _, w := range words {
+		with := 0.0
+		for _, t := range among {
+			if x.words[t][w] > 0 {
+				with++
+			}
+		}
+		rare := math.Log(1 + (float64(len(among))-with+0.5)/(with+0.5))
+		for _, t := range among {
+			count := float64(x.words[t][w])
+			scores[t] += rare * count * (bm25K1 + 1) / (count + bm25K1*(1-bm25B+bm25B*float64(x.sizes[t])/size))
+		}
+	}
+	return scores
 }
 
 // wordsOf are the words of a text in lower case, those within camelCase and snake_case names too. A plural s is cut off.

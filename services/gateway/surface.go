@@ -81,7 +81,7 @@ func (s *Service) newServing(of *surface) *serving {
 		Instructions: of.settings.instructions, SupportedProtocolVersions: of.versions,
 		// Which tools there are depends on who asks, so nobody is told of changes.
 		Capabilities: &mcp.ServerCapabilities{Tools: &mcp.ToolCapabilities{}},
-		SetCacheable: func(_ context.Context, _ mcp.Request, c *mcp.Cacheable) { c.TTLMs, c.CacheScope = 0, "private" },
+		SetCacheable: func(_ context.Context, _ mcp.Request, c *mcp.Cacheable) { *c = private },
 	})
 	server.AddReceivingMiddleware(s.middleware)
 	handler := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, &mcp.StreamableHTTPOptions{
@@ -96,13 +96,14 @@ func (s *Service) newServing(of *surface) *serving {
 
 func (s *surface) sessions() bool { return s.settings.sessionTimeout > 0 }
 
-// end closes all sessions.
+// end closes all sessions, and does not wait until they are: the SDK lets a call in a session come to its end, for as long as its target
+// takes, and changes of policies must not wait for that.
 func (s *surface) end() {
 	if !s.sessions() {
 		return
 	}
 	for _, session := range slices.Collect(s.serving().server.Sessions()) {
-		_ = session.Close() // whoever had it begins another
+		go func() { _ = session.Close() }() // whoever had it begins another
 	}
 }
 

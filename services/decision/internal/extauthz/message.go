@@ -1,7 +1,7 @@
 package extauthz
 
 import (
-	"maps"
+	"mime"
 	"slices"
 	"strings"
 
@@ -39,7 +39,7 @@ const notifications = "notifications/"
 // name in other letters for the same, as encoding/json of Go does, so that the same message would call something else.
 var (
 	members   = []string{"jsonrpc", "id", "method", "params", "result", "error"}
-	toolCalls = []string{"name", "arguments"}
+	toolCalls = []string{"name", "arguments", "_meta", "task", "inputResponses", "requestState"}
 )
 
 func refuse(reason, format string, args ...any) *rpc.Error {
@@ -105,11 +105,9 @@ func (m *message) readCall(params jsontext.Value) error {
 	if params.Kind() != '{' || json.Unmarshal(params, &parts) != nil {
 		return refuse("params", "the params of tools/call have to be an object")
 	}
-	for name := range maps.Keys(parts) {
-		for _, known := range toolCalls {
-			if name != known && strings.EqualFold(name, known) {
-				return refuse("params", "the params of tools/call have a member that could be taken for %s", known)
-			}
+	for name := range parts {
+		if !slices.Contains(toolCalls, name) {
+			return refuse("params", "the params of tools/call may have the members %s: another one could be taken for one of them", strings.Join(toolCalls, ", "))
 		}
 	}
 	if m.tool = text(parts["name"]); m.tool == "" {
@@ -151,10 +149,27 @@ func bodyOf(r *extauthzv1.HttpRequest) (jsontext.Value, error) {
 	default:
 		return nil, refuse("content_encoding", "a body that is compressed is not read")
 	}
+	if !isUTF8JSON(header(r, "content-type")) {
+		return nil, refuse("content_type", "the content type has to be application/json, in UTF-8: in another encoding the same bytes are another message")
+	}
 	if len(raw) > 0 {
 		return raw, nil
 	}
 	return jsontext.Value(body), nil
+}
+
+// isUTF8JSON reports whether a body of this type is read here as every server reads it.
+func isUTF8JSON(contentType string) bool {
+	kind, parameters, err := mime.ParseMediaType(contentType)
+	if err != nil || kind != "application/json" {
+		return false
+	}
+	for name, value := range parameters {
+		if name != "charset" || !strings.EqualFold(value, "utf-8") {
+			return false
+		}
+	}
+	return true
 }
 
 // header is what the request has under a name, which is in lower case; several of a name are joined, as Envoy joins them.

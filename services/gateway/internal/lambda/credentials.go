@@ -33,6 +33,9 @@ func ReadCredentials(file string) (aws.CredentialsProvider, error) {
 	return aws.NewCredentialsCache(aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return readFile(file) })), nil
 }
 
+// errCredentials: there is nothing to sign with.
+var errCredentials = errors.New("lambda credentials")
+
 func fromEnvironment() (aws.CredentialsProvider, error) {
 	c := aws.Credentials{
 		AccessKeyID: os.Getenv("AWS_ACCESS_KEY_ID"), SecretAccessKey: os.Getenv("AWS_SECRET_ACCESS_KEY"), SessionToken: os.Getenv("AWS_SESSION_TOKEN"),
@@ -49,7 +52,7 @@ func fromEnvironment() (aws.CredentialsProvider, error) {
 func readFile(name string) (aws.Credentials, error) {
 	file, err := os.Open(name)
 	if err != nil {
-		return aws.Credentials{}, fmt.Errorf("lambda credentials: %w", err)
+		return aws.Credentials{}, fmt.Errorf("%w: %w", errCredentials, err)
 	}
 	defer file.Close()
 	data, err := io.ReadAll(io.LimitReader(file, maxCredentials+1))
@@ -57,7 +60,7 @@ func readFile(name string) (aws.Credentials, error) {
 		err = fmt.Errorf("%s is larger than %d bytes", name, maxCredentials)
 	}
 	if err != nil {
-		return aws.Credentials{}, fmt.Errorf("lambda credentials: %w", err)
+		return aws.Credentials{}, fmt.Errorf("%w: %w", errCredentials, err)
 	}
 	var said struct {
 		AccessKeyID     string `json:"accessKeyId"`
@@ -68,7 +71,7 @@ func readFile(name string) (aws.Credentials, error) {
 	decoder.DisallowUnknownFields()
 	err = decoder.Decode(&said)
 	if _, more := decoder.Token(); err != nil || !errors.Is(more, io.EOF) || said.AccessKeyID == "" || said.SecretAccessKey == "" {
-		return aws.Credentials{}, fmt.Errorf(`lambda credentials: %s must hold {"accessKeyId": "…", "secretAccessKey": "…"}, with a "sessionToken" where there is one, and nothing else`, name)
+		return aws.Credentials{}, fmt.Errorf(`%w: %s must hold {"accessKeyId": "…", "secretAccessKey": "…"}, with a "sessionToken" where there is one, and nothing else`, errCredentials, name)
 	}
 	return aws.Credentials{
 		AccessKeyID: said.AccessKeyID, SecretAccessKey: said.SecretAccessKey, SessionToken: said.SessionToken,

@@ -57,14 +57,16 @@ func (f *Functions) failureOf(caller, ctx context.Context, err error) *Failure {
 	detail := clip(err.Error(), maxDetail)
 	response, answered := errors.AsType[*smithyhttp.ResponseError](err)
 	switch {
+	case errors.Is(err, errCredentials): // it was not sent
+		return refused(detail)
+	case answered && response.HTTPStatusCode() >= 300: // looked at first, since the detail of a refusal must be cut
+		return refusedBy(response.HTTPStatusCode(), err)
 	case errors.Is(caller.Err(), context.Canceled):
 		return &Failure{Kind: Canceled, Message: "the call was given up by its caller", Detail: detail, hurried: true}
 	case ctx.Err() != nil:
 		return f.timedOut(caller.Err() != nil, detail)
 	case errors.Is(err, errTooLarge):
 		return &Failure{Kind: TooLarge, Message: fmt.Sprintf("the tool's answer is larger than %d bytes, the most that is taken: ask it for less", f.maxAnswer), Detail: detail}
-	case answered && response.HTTPStatusCode() >= 300:
-		return refusedBy(response.HTTPStatusCode(), err)
 	case notRun(err) || isDial(err):
 		return &Failure{Kind: Unavailable, Message: "the tool cannot be reached and was not run: try again later", Detail: detail}
 	default:

@@ -167,6 +167,32 @@ func TestCredentialsAreReadAgain(t *testing.T) {
 	})
 }
 
+// Where there is nothing to sign with any more, nothing was sent, and the target is not to blame.
+func TestCredentialsThatAreGone(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "credentials.json")
+	if err := os.WriteFile(file, []byte(`{"accessKeyId":"AKIDEXAMPLE","secretAccessKey":"hush"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	server, asked := counting(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) })
+	credentials, err := lambda.ReadCredentials(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	f := functions(t, lambda.Config{Endpoint: server.URL, Credentials: credentials})
+	for range 10 {
+		_, err := f.Invoke(t.Context(), call())
+		if got := failure(t, err); got.Kind != lambda.Refused || strings.Contains(got.Message, "all the same") {
+			t.Fatalf("%+v", got)
+		}
+	}
+	if err := f.Ready(key); err != nil || asked.Load() > 0 {
+		t.Errorf("%v, %d requests", err, asked.Load())
+	}
+}
+
 func TestCredentialsRefused(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "credentials.json")
 	for _, text := range []string{
