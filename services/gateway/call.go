@@ -199,8 +199,8 @@ func (c *call) check(resp *decisionv1.AuthorizeResponse) error {
 	return nil
 }
 
-// deny is the answer to a call that policy denies. A tool that the caller could call with no arguments at all is not spoken of: it is
-// denied in the words for one that does not exist.
+// deny is the answer to a call that policy denies. A tool that would be denied whatever its arguments are is not spoken of: it is denied in
+// the words for one that does not exist.
 func (c *call) deny(ctx context.Context, about decided, reason string) (mcp.Result, outcome, error) {
 	switch {
 	case !c.visible(ctx):
@@ -316,7 +316,7 @@ func (s *Service) noDecision(ctx context.Context, a *asking, err error) {
 
 // reasonOf is what is wrong with the request, for the caller, where that is why there is no decision; else "".
 func reasonOf(err error) string {
-	if refusal := (*policy.Error)(nil); errors.As(err, &refusal) {
+	if refusal := (*policy.Error)(nil); errors.As(err, &refusal) && errors.Is(err, policy.ErrInvalid) {
 		return refusal.Message
 	}
 	if refusal := (*connect.Error)(nil); errors.As(err, &refusal) {
