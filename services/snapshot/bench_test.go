@@ -2,6 +2,8 @@ package snapshot_test
 
 import (
 	"fmt"
+	"runtime"
+	"strings"
 	"testing"
 
 	cedar "github.com/cedar-policy/cedar-go"
@@ -48,7 +50,7 @@ func engines(b testing.TB, count int, statements []string) *policy.State {
 		for j, s := range statements {
 			p := model.Policies[0]
 			p.Name = fmt.Sprintf("p%d_%d", i, j)
-			p.ID, p.InForce = policyID(p.Name), new(body(s, policy.EnforcementActive))
+			p.ID, p.InForce = policyID(p.Name), new(body(strings.Clone(s), policy.EnforcementActive))
 			e.Policies = append(e.Policies, p)
 		}
 		account.Engines = append(account.Engines, e)
@@ -109,6 +111,34 @@ func BenchmarkAuthorize(b *testing.B) {
 			})
 		}
 	}
+}
+
+// BenchmarkHeap is what 100 engines of 1,000 policies each take: their state, and the snapshot of it.
+func BenchmarkHeap(b *testing.B) {
+	statements := make([]string, 1000)
+	for i := range statements {
+		statements[i] = policyOn(i, "agent")
+	}
+	for b.Loop() {
+		empty := live()
+		s := engines(b, 100, statements)
+		state := live()
+		snap := snapshot.Build(s)
+		all := live()
+		b.ReportMetric(float64(state-empty)/(1<<20), "MiB-state")
+		b.ReportMetric(float64(all-state)/(1<<20), "MiB-snapshot")
+		runtime.KeepAlive(s)
+		runtime.KeepAlive(snap)
+	}
+}
+
+// live is the heap in use.
+func live() uint64 {
+	runtime.GC()
+	runtime.GC() // what the first one only made ready to be freed
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
 
 // BenchmarkNext changes one policy of an engine of 1,000, among 1,000 engines of the account.
