@@ -77,6 +77,8 @@ func lacking(d *policy.GatewayDefinition) string {
 		return "interceptorConfigurations"
 	case d.CustomTransform != nil:
 		return "customTransformConfiguration"
+	case d.WAF != nil:
+		return "wafConfiguration"
 	}
 	return ""
 }

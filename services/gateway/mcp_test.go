@@ -355,6 +355,7 @@ func TestDefinitionsThatAskForMore(t *testing.T) {
 		"interceptorConfigurations": func(d *policy.GatewayDefinition) {
 			d.Interceptors = []policy.Interceptor{{LambdaARN: hook, Points: []policy.InterceptionPoint{policy.InterceptRequest}}}
 		},
+		"wafConfiguration":             func(d *policy.GatewayDefinition) { d.WAF = &policy.WAFConfiguration{FailureMode: policy.WAFFailClose} },
 		"customTransformConfiguration": func(d *policy.GatewayDefinition) { d.CustomTransform = &policy.CustomTransform{LambdaARN: hook} },
 	} {
 		w := newWorld(t)
