@@ -392,7 +392,9 @@ func TestChangesDoNotWaitForCalls(t *testing.T) {
 	w.write("never", "forbid", refund, "true")
 	w.wantDenied(w.call(refund, `{"amount":1}`), "No policy applies to the request (denied by default).")
 	close(release)
-	_ = <-called // its session has ended, and with it whoever waited
+	if err := <-called; err != nil {
+		t.Logf("its session has ended: %v", err)
+	}
 }
 
 // A thousand gateways are served by one process, each with its own tools.
