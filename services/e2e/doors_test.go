@@ -140,7 +140,7 @@ const (
 	aCall = `{"principal":{"type":"AgentCore::OAuthUser","id":"u"},"action":{"type":"AgentCore::Action","id":"T___t"},"resource":{"type":"AgentCore::Gateway","id":"$arn"},"context":{"input":{"a":"$secret"}}}`
 
 	anEvaluation = `"subject":{"type":"OAuthUser","id":"u"},"action":{"name":"T___t","properties":{"a":"$secret"}},"resource":{"type":"Gateway","id":"$arn"}`
-	aCheck       = `{"attributes":{"contextExtensions":{"verdict.gateway":"$arn","verdict.principal_id":"u"},"request":{"http":{"body":"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"T___t\",\"arguments\":{\"a\":\"$secret\"}}}"}}}}`
+	aCheck       = `{"attributes":{"contextExtensions":{"verdict.gateway":"$arn","verdict.principal_id":"u"},"request":{"http":{"headers":{"content-type":"application/json"},"body":"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"T___t\",\"arguments\":{\"a\":\"$secret\"}}}"}}}}`
 )
 
 var steps = []step{
