@@ -105,7 +105,7 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Client{cfg: cfg, http: &http.Client{Transport: cfg.Transport, CheckRedirect: noRedirect}, nodes: &fleet{logger: cfg.Logger, pause: pause}}
+	c := &Client{cfg: cfg, http: &http.Client{Transport: cfg.Transport, CheckRedirect: trust.NoRedirect}, nodes: &fleet{logger: cfg.Logger, pause: pause}}
 	for _, address := range cfg.Nodes {
 		if err := c.add(address); err != nil {
 			return nil, fmt.Errorf("client: node %w", err)
@@ -113,9 +113,6 @@ func New(cfg Config) (*Client, error) {
 	}
 	return c, nil
 }
-
-// noRedirect keeps requests, and the credentials in them, from going wherever an answer points.
-func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // maxAnswer bounds what a node may answer: a batch of 1,000 has about 1 MiB.
 const maxAnswer = 32 << 20

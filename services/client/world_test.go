@@ -2,8 +2,6 @@ package client_test
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"net"
 	"net/http"
 	"strconv"
@@ -22,6 +20,7 @@ import (
 	"github.com/verdict-io/verdict/services/internal/identity"
 	"github.com/verdict-io/verdict/services/internal/rpc"
 	"github.com/verdict-io/verdict/services/internal/stream"
+	"github.com/verdict-io/verdict/services/internal/testenv"
 	"github.com/verdict-io/verdict/services/policy"
 )
 
@@ -82,25 +81,7 @@ func (h *history) write(t testing.TB, name, effect, condition string) {
 // do carries a command out.
 func (h *history) do(t testing.TB, who string, c policy.Command) {
 	t.Helper()
-	if err := c.Check(); err != nil {
-		t.Fatal(err)
-	}
-	state := h.newest()
-	events, err := policy.Decide(state, who, c, policy.Config{Region: region, Limits: policy.DefaultLimits()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, ev := range events {
-		r := state.Next(who, ev, 1_000_000)
-		r.EventID, r.Commits = "event", i == len(events)-1
-		var position [8]byte
-		binary.BigEndian.PutUint64(position[:], r.Position)
-		r.Hash = sha256.Sum256(position[:])
-		if state, err = state.Apply(r); err != nil {
-			t.Fatal(err)
-		}
-	}
-	*h = append(*h, state)
+	*h = append(*h, testenv.Carry(t, h.newest(), who, c, region))
 }
 
 func (h *history) newest() *policy.State { return (*h)[len(*h)-1] }

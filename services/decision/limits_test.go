@@ -3,12 +3,8 @@ package decision
 import (
 	"context"
 	"errors"
-	"net/http"
-	"net/http/httptest"
 	"testing"
 	"time"
-
-	"connectrpc.com/connect"
 
 	decisionv1 "github.com/verdict-io/verdict/proto/gen/verdict/decision/v1"
 	eventv1 "github.com/verdict-io/verdict/proto/gen/verdict/event/v1"
@@ -26,19 +22,6 @@ func TestContextThatIsNoJSONIsNotRecorded(t *testing.T) {
 	redact(d)
 	if d.GetContextJson() != "" || d.GetReplayable() {
 		t.Errorf("recorded %s, replayable: %v", d.GetContextJson(), d.GetReplayable())
-	}
-}
-
-// What answers as control does not fill the node's memory.
-func TestMessagesOfControlAreBounded(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/proto")
-		_, _ = w.Write(make([]byte, maxEvents+1))
-	}))
-	defer server.Close()
-	_, err := newEvents(server.URL, http.DefaultTransport).Head(t.Context(), &eventv1.HeadRequest{})
-	if connect.CodeOf(err) != connect.CodeResourceExhausted {
-		t.Error(err)
 	}
 }
 

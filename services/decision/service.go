@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -17,7 +15,6 @@ import (
 
 	decisionv1 "github.com/verdict-io/verdict/proto/gen/verdict/decision/v1"
 	"github.com/verdict-io/verdict/proto/gen/verdict/decision/v1/decisionv1connect"
-	"github.com/verdict-io/verdict/proto/gen/verdict/event/v1/eventv1connect"
 	"github.com/verdict-io/verdict/services/decision/internal/authzen"
 	"github.com/verdict-io/verdict/services/decision/internal/decisionlog"
 	"github.com/verdict-io/verdict/services/decision/internal/extauthz"
@@ -50,7 +47,7 @@ type Config struct {
 // Register makes settings of the fields of c.
 func (c *Config) Register(fs *process.Flags) {
 	c.Common.Register(fs, "127.0.0.1:7402")
-	fs.String(&c.Name, "node", "VERDICT_NODE", hostName(), "`NAME` of this node, the same at every start and no other node's: 1 to 64 of [A-Za-z0-9_-]")
+	fs.String(&c.Name, "node", "VERDICT_NODE", stream.HostNode(""), "`NAME` of this node, the same at every start and no other node's: 1 to 64 of [A-Za-z0-9_-]")
 	fs.String(&c.Dir, "dir", "VERDICT_DECISION_DIR", "", "`FOLDER` of this node's own for its state and for decisions that are not in ClickHouse yet")
 	fs.String(&c.ControlURL, "control-url", "VERDICT_CONTROL_URL", "http://127.0.0.1:7401", "`URL` of control, or of a balancer before its replicas")
 	fs.String(&c.Credentials, "credentials", "", "", "JSON `FILE` that makes this node known to control, in the role node: {\"accessKeyId\", \"secretAccessKey\"} or {\"tokenFile\"}; without it the certificate of --tls-cert does")
@@ -66,21 +63,6 @@ func (c *Config) Register(fs *process.Flags) {
 	fs.Check("control-url", validURL)
 	fs.Check("public-url", validPublicURL)
 	fs.Between("partitions", 1, stream.MaxPartitions)
-}
-
-// hostName is the default of a node's name: that of the machine, as far as it can stand in a subject.
-func hostName() string {
-	name, err := os.Hostname()
-	if err != nil || name == "" {
-		return "node"
-	}
-	out := []byte(name)
-	for i := range out {
-		if stream.ValidNode(string(out[i:i+1])) != nil {
-			out[i] = '-'
-		}
-	}
-	return string(out[:min(len(out), stream.MaxNode)])
 }
 
 func validURL(text string) error {
@@ -181,7 +163,7 @@ func (s *Service) open(cfg Config) error {
 		return err
 	}
 	s.log, err = decisionlog.Open(decisionlog.Config{
-		Dir: filepath.Join(cfg.Dir, "decisions"), Node: cfg.Name, Build: build(), Partitions: cfg.Partitions, SpoolBytes: cfg.SpoolBytes,
+		Dir: filepath.Join(cfg.Dir, "decisions"), Node: cfg.Name, Build: process.Build(), Partitions: cfg.Partitions, SpoolBytes: cfg.SpoolBytes,
 		Conn: s.conn, Logger: s.proc.Logger, Registerer: s.proc.Registry,
 	})
 	if err != nil {
@@ -189,10 +171,10 @@ func (s *Service) open(cfg Config) error {
 	}
 	s.node = NewNode(s.log, s.proc.Registry)
 	s.reporter = report.New(report.Config{
-		Conn: s.conn, Node: cfg.Name, Boot: s.log.Boot(), Build: build(), Observe: s.observe, Logger: s.proc.Logger,
+		Conn: s.conn, Node: cfg.Name, Boot: s.log.Boot(), Build: process.Build(), Observe: s.observe, Logger: s.proc.Logger,
 	})
 	s.follower, err = follow.New(follow.Config{
-		Conn: s.conn, Events: newEvents(cfg.ControlURL, transport), Keys: keys,
+		Conn: s.conn, Events: follow.NewEvents(cfg.ControlURL, transport), Keys: keys,
 		Dir: filepath.Join(cfg.Dir, "state"), Publish: s.publish, Logger: s.proc.Logger, Registerer: s.proc.Registry,
 	})
 	if err != nil {
@@ -222,24 +204,6 @@ func (s *Service) observe(m *decisionv1.NodeReport) {
 
 // maxStopped bounds what a report says of why the node does not follow.
 const maxStopped = 1 << 10
-
-// maxEvents bounds a message of control: a page of events has about 2 MiB at most.
-const maxEvents = 4 << 20
-
-func newEvents(url string, transport http.RoundTripper) eventv1connect.EventServiceClient {
-	return eventv1connect.NewEventServiceClient(&http.Client{Transport: transport, CheckRedirect: noRedirect}, url, connect.WithReadMaxBytes(maxEvents))
-}
-
-// noRedirect keeps the credentials from going wherever an answer points.
-func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-
-// build is the version of the program, as the module system knows it.
-func build() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		return info.Main.Version
-	}
-	return ""
-}
 
 // watch registers what /readyz says, what runs beside the requests, and what is closed in which order.
 func (s *Service) watch() {

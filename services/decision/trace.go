@@ -2,7 +2,6 @@ package decision
 
 import (
 	"context"
-	"encoding/hex"
 	"net/http"
 
 	"github.com/verdict-io/verdict/services/internal/rpc"
@@ -14,19 +13,10 @@ type trace struct {
 	id, span  []byte
 }
 
-// traceOf reads what the headers say. W3C Trace Context, section 3.2: version "-" 32 hex "-" 16 hex "-" flags; what is not so is
-// ignored.
+// traceOf reads what the headers say; what is no trace is ignored.
 func traceOf(ctx context.Context) trace {
 	t := trace{requestID: rpc.RequestID(ctx)}
-	parent := rpc.Traceparent(ctx)
-	if len(parent) < 55 || parent[2] != '-' || parent[35] != '-' || parent[52] != '-' {
-		return t
-	}
-	id, err := hex.DecodeString(parent[3:35])
-	if err != nil {
-		return t
-	}
-	if span, err := hex.DecodeString(parent[36:52]); err == nil {
+	if id, span, ok := rpc.ParseTraceparent(rpc.Traceparent(ctx)); ok {
 		t.id, t.span = id, span
 	}
 	return t

@@ -2,8 +2,6 @@ package decision_test
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +11,7 @@ import (
 	"github.com/verdict-io/verdict/services/decision"
 	"github.com/verdict-io/verdict/services/internal/identity"
 	"github.com/verdict-io/verdict/services/internal/stream"
+	"github.com/verdict-io/verdict/services/internal/testenv"
 	"github.com/verdict-io/verdict/services/policy"
 )
 
@@ -85,23 +84,7 @@ func (w *world) permit(name, source string) {
 // do carries a command out.
 func (w *world) do(who string, c policy.Command) {
 	w.t.Helper()
-	if err := c.Check(); err != nil {
-		w.t.Fatal(err)
-	}
-	events, err := policy.Decide(w.state, who, c, policy.Config{Region: region, Limits: policy.DefaultLimits()})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	for i, ev := range events {
-		r := w.state.Next(who, ev, 1_000_000)
-		r.EventID, r.Commits = "event", i == len(events)-1
-		var position [8]byte
-		binary.BigEndian.PutUint64(position[:], r.Position)
-		r.Hash = sha256.Sum256(position[:])
-		if w.state, err = w.state.Apply(r); err != nil {
-			w.t.Fatal(err)
-		}
-	}
+	w.state = testenv.Carry(w.t, w.state, who, c, region)
 }
 
 // fresh is a follower whose state was just proved, or not.

@@ -29,6 +29,8 @@ const (
 	callersJSON = `{"accessKeys": [
 		{"accessKeyId": "one", "secretAccessKey": "one", "id": "one", "account": "000000000000", "roles": ["viewer", "author", "enforcer", "gateway", "auditor"]},
 		{"accessKeyId": "two", "secretAccessKey": "two", "id": "two", "account": "111111111111", "roles": ["viewer", "author", "enforcer", "gateway", "auditor"]},
+		{"accessKeyId": "agent", "secretAccessKey": "agent", "id": "agent", "account": "000000000000", "roles": ["agent"]},
+		{"accessKeyId": "stranger", "secretAccessKey": "stranger", "id": "agent", "account": "111111111111", "roles": ["agent"]},
 		{"accessKeyId": "viewer", "secretAccessKey": "viewer", "id": "viewer", "account": "000000000000", "roles": ["viewer"]},
 		{"accessKeyId": "node", "secretAccessKey": "node", "id": "node", "account": "000000000000", "roles": ["node"]}
 	]}`
@@ -37,7 +39,9 @@ const (
 // doors are services that know callers by their access keys, and nobody without one.
 type doors struct {
 	*fleet
-	base map[string]string // the URL of each service, by the package of its procedures
+	base          map[string]string // the URL of each service, by the package of its procedures
+	control, node *service
+	known         []string // what makes services know the callers
 }
 
 func newDoors(t *testing.T) *doors {
@@ -53,6 +57,7 @@ func newDoors(t *testing.T) *doors {
 	for _, s := range []*service{control, audit, node} {
 		testenv.Eventually(t, s.url, func() error { return s.ready(t) })
 	}
+	d.control, d.node, d.known = control, node, known
 	d.base = map[string]string{
 		"verdict.control.v1": control.url, "verdict.event.v1": control.url, "verdict.audit.v1": audit.url, "verdict.decision.v1": node.url,
 	}

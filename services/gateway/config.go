@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -51,7 +50,7 @@ func (c *Config) Register(fs *process.Flags) {
 	c.Common.Register(fs, "127.0.0.1:7404")
 	c.registerGateway(fs)
 	c.registerPolicies(fs)
-	fs.String(&c.Node, "node", "VERDICT_NODE", hostName(), "with --decision embedded: `NAME` under which it decides, the same at every start and no other node's: 1 to 64 of [A-Za-z0-9_-]")
+	fs.String(&c.Node, "node", "VERDICT_NODE", stream.HostNode("gateway-"), "with --decision embedded: `NAME` under which it decides, the same at every start and no other node's: 1 to 64 of [A-Za-z0-9_-]")
 	fs.Int(&c.Partitions, "partitions", "VERDICT_PARTITIONS", 1, "with --decision embedded: `N` streams that decisions are spread over, by node; as audit has it")
 	fs.Bytes(&c.SpoolBytes, "spool-bytes", "", 1<<30, "with --decision embedded: `SIZE` of the decisions that may wait to get into ClickHouse; when it is reached, every call is denied")
 	fs.Check("control-url", validURL)
@@ -84,21 +83,6 @@ func (c *Config) registerPolicies(fs *process.Flags) {
 	fs.Secret(&c.NATSURL, "nats-url", "VERDICT_NATS_URL", "nats://127.0.0.1:7422", "`URL` of NATS; several behind commas")
 	fs.String(&c.NATSKey, "nats-key", "", "", "`FILE` with the seed of this service's NATS user, gateway.nk of `verdict nats-config`, or node-NAME.nk of the name that it decides under; without it NATS must take anybody")
 	fs.String(&c.TrustedKeys, "trusted-keys", "VERDICT_TRUSTED_KEYS", "", "JSON `FILE` of the public keys that events may be signed with")
-}
-
-// hostName is the default of a node's name: that of the machine, as far as it can stand in a subject.
-func hostName() string {
-	name, err := os.Hostname()
-	if err != nil || name == "" {
-		return "gateway"
-	}
-	out := []byte("gateway-" + name)
-	for i := range out {
-		if stream.ValidNode(string(out[i:i+1])) != nil {
-			out[i] = '-'
-		}
-	}
-	return string(out[:min(len(out), stream.MaxNode)])
 }
 
 func validURL(text string) error {

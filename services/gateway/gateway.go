@@ -27,7 +27,6 @@ import (
 	"github.com/nats-io/nats.go"
 
 	decisionv1 "github.com/verdict-io/verdict/proto/gen/verdict/decision/v1"
-	"github.com/verdict-io/verdict/proto/gen/verdict/event/v1/eventv1connect"
 	"github.com/verdict-io/verdict/services/client"
 	"github.com/verdict-io/verdict/services/follow"
 	"github.com/verdict-io/verdict/services/gateway/internal/egress"
@@ -177,7 +176,7 @@ func (s *Service) follow() error {
 		return err
 	}
 	s.follower, err = follow.New(follow.Config{
-		Conn: s.conn, Events: newEvents(s.cfg.ControlURL, transport), Keys: keys, Dir: filepath.Join(s.cfg.Dir, "state"),
+		Conn: s.conn, Events: follow.NewEvents(s.cfg.ControlURL, transport), Keys: keys, Dir: filepath.Join(s.cfg.Dir, "state"),
 		Publish: s.table.publish, Logger: s.proc.Logger, Registerer: s.proc.Registry,
 	})
 	if err != nil {
@@ -188,13 +187,6 @@ func (s *Service) follow() error {
 	s.proc.Go("follower", s.follower.Run)
 	s.proc.OnClose("nats", func(context.Context) error { s.conn.Close(); return nil })
 	return nil
-}
-
-// maxEvents bounds a message of control: a page of events has about 2 MiB at most.
-const maxEvents = 4 << 20
-
-func newEvents(url string, transport http.RoundTripper) eventv1connect.EventServiceClient {
-	return eventv1connect.NewEventServiceClient(egress.Client(transport, 0), url, connect.WithReadMaxBytes(maxEvents))
 }
 
 // endSessions ends all sessions when the shutdown begins: the streams that clients hold open would keep it waiting.

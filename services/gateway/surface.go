@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"reflect"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/auth"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"github.com/verdict-io/verdict/services/internal/process"
 	"github.com/verdict-io/verdict/services/policy"
 )
 
@@ -77,7 +77,7 @@ func narrowed(settings surfaceSettings) []string {
 }
 
 func (s *Service) newServing(of *surface) *serving {
-	server := mcp.NewServer(&mcp.Implementation{Name: of.settings.name, Version: build()}, &mcp.ServerOptions{
+	server := mcp.NewServer(&mcp.Implementation{Name: of.settings.name, Version: process.Build()}, &mcp.ServerOptions{
 		Instructions: of.settings.instructions, SupportedProtocolVersions: of.versions,
 		// Which tools there are depends on who asks, so nobody is told of changes.
 		Capabilities: &mcp.ServerCapabilities{Tools: &mcp.ToolCapabilities{}},
@@ -105,12 +105,4 @@ func (s *surface) end() {
 	for _, session := range slices.Collect(s.serving().server.Sessions()) {
 		go func() { _ = session.Close() }() // whoever had it begins another
 	}
-}
-
-// build is the version of the program, as the module system knows it.
-func build() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		return info.Main.Version
-	}
-	return ""
 }

@@ -18,13 +18,11 @@ func traceparent(h http.Header) string {
 	return "00-" + hex.EncodeToString(id[:16]) + "-" + hex.EncodeToString(id[16:]) + "-00"
 }
 
-// traceID is the trace of a traceparent (section 3.2: version "-" 32 hex "-" 16 hex "-" flags); "" where it is none.
+// traceID is the trace of a traceparent in hex; "" where it is none.
 func traceID(parent string) string {
-	if len(parent) < 55 || len(parent) > 128 || parent[2] != '-' || parent[35] != '-' || parent[52] != '-' {
+	id, _, ok := rpc.ParseTraceparent(parent)
+	if !ok {
 		return ""
 	}
-	if _, err := hex.DecodeString(parent[3:35] + parent[36:52]); err != nil {
-		return ""
-	}
-	return parent[3:35]
+	return hex.EncodeToString(id)
 }

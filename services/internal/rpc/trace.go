@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"encoding/hex"
 
 	"connectrpc.com/connect"
 )
@@ -39,4 +40,20 @@ func ClientTrace() connect.Interceptor {
 			return next(ctx, req)
 		}
 	})
+}
+
+// maxTraceparent is longer than the header of any version is likely to be.
+const maxTraceparent = 128
+
+// ParseTraceparent is the trace, 16 bytes, and the span, 8 bytes, of a traceparent: version "-" 32 hex "-" 16 hex "-" flags (W3C Trace
+// Context, section 3.2). ok is false for what is not so.
+func ParseTraceparent(value string) (trace, span []byte, ok bool) {
+	if len(value) < 55 || len(value) > maxTraceparent || value[2] != '-' || value[35] != '-' || value[52] != '-' {
+		return nil, nil, false
+	}
+	ids, err := hex.DecodeString(value[3:35] + value[36:52])
+	if err != nil {
+		return nil, nil, false
+	}
+	return ids[:16:16], ids[16:], true
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -93,6 +94,21 @@ func ValidNode(name string) error {
 		return fmt.Errorf("%q is no name of a node: it needs 1 to %d characters of [A-Za-z0-9_-]", clip(name), MaxNode)
 	}
 	return nil
+}
+
+// HostNode is a name for the node of this machine: that of the machine behind a prefix, as far as it can stand in a subject.
+func HostNode(prefix string) string {
+	name, err := os.Hostname()
+	if err != nil || name == "" {
+		name = "node"
+	}
+	out := []byte(prefix + name)
+	for i := range out {
+		if ValidNode(string(out[i:i+1])) != nil {
+			out[i] = '-'
+		}
+	}
+	return string(out[:min(len(out), MaxNode)])
 }
 
 // DecisionStream is the name of a partition's stream.

@@ -50,3 +50,6 @@ func hostOf(addr string) string {
 	}
 	return host
 }
+
+// NoRedirect is an http.Client's CheckRedirect. It keeps requests, and the credentials in them, from going wherever an answer points.
+func NoRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

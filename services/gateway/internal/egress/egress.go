@@ -66,7 +66,7 @@ func Transport(cfg Config) *http.Transport {
 func Client(transport http.RoundTripper, timeout time.Duration) *http.Client {
 	return &http.Client{
 		Transport: transport, Timeout: timeout,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		CheckRedirect: trust.NoRedirect,
 	}
 }
 
